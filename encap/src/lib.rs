@@ -1,0 +1,19 @@
+//! The encapsulation that replaces a kernel module: inner packets from TUN devices to GRE packets on the
+//! network and back.
+//!
+//! # Life of a packet
+//!
+//! *Out*: [`device`] reads a TUN frame (virtio header and an IP packet of up to 64 KiB) -> [`engine`] parses
+//! it with [`wire`] -> [`segment`] cuts it into packets that fit the tunnel's MTU and finishes their checksums
+//! -> the outer headers are written in front of each, in one [`batch`] -> [`socket`] sends the batch.
+//!
+//! *In*: [`socket`] receives a batch, as large as the kernel merged it -> the outer IP and GRE headers are
+//! checked -> (peer, key) names the tunnel, or `UnknownPeer` -> the inner source lies inside the tunnel's
+//! networks, or `SpoofedInner` -> the inner packet belongs to this tunnel, or `NotOurs` -> [`device`] writes it.
+//!
+//! Pure modules (no sockets, no clock, no files): [`batch`], [`config`], [`engine`], [`mtu`], [`segment`],
+//! [`tunnel`], [`wire`]. A packet never produces an error or a log line: it produces a
+//! [`metrics::DropReason`].
+
+pub mod batch;
+pub mod config;
