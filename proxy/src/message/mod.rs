@@ -1,0 +1,65 @@
+//! Our own request, response and body: what `forward` sees on both sides, never a type of
+//! an HTTP library, so that the codec on either side can be replaced.
+
+mod headers;
+
+use http::{Method, StatusCode};
+
+pub use self::headers::Headers;
+
+/// Protocol version of a message. HTTP/0.9 is refused by the codec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Version {
+    /// HTTP/1.0 (RFC 1945).
+    Http10,
+    /// HTTP/1.1 (RFC 9112).
+    #[default]
+    Http11,
+    /// HTTP/2 (RFC 9113).
+    Http2,
+}
+
+/// A request without its body.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RequestHead {
+    /// The method; CONNECT never gets past the codec.
+    pub method: Method,
+    /// Path and query as received, beginning with `/`; `*` for OPTIONS in asterisk-form (RFC 9112 3.2.4).
+    pub target: String,
+    /// Host and port from the absolute-form target, `:authority` or Host, in this order (RFC 9112 3.2.2,
+    /// RFC 9113 8.3.1); empty where an HTTP/1.0 request has none.
+    pub authority: String,
+    /// Version the client speaks.
+    pub version: Version,
+    /// The fields, without pseudo-header fields.
+    pub headers: Headers,
+}
+
+impl RequestHead {
+    /// Forgets everything and keeps the memory.
+    pub fn clear(&mut self) {
+        self.method = Method::GET;
+        self.target.clear();
+        self.authority.clear();
+        self.version = Version::Http11;
+        self.headers.clear();
+    }
+}
+
+/// A response without its body.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResponseHead {
+    /// The status code.
+    pub status: StatusCode,
+    /// Version the RS speaks.
+    pub version: Version,
+    /// The fields.
+    pub headers: Headers,
+}
+
+impl ResponseHead {
+    /// A head with a status and no field.
+    pub fn new(status: StatusCode) -> Self {
+        Self { status, version: Version::Http11, headers: Headers::new() }
+    }
+}
