@@ -1,6 +1,7 @@
 //! Turns settings into values and collects what is wrong with them.
 
 use std::fmt::Display;
+use std::path::{Path, PathBuf};
 
 use crate::interpolate::{Sources, interpolate};
 use crate::problem::{Position, Problem};
@@ -64,6 +65,18 @@ impl<'a> Reader<'a> {
     /// Every value of a list that can be read.
     pub fn read_all<T: Value>(&mut self, settings: &[Setting<T>]) -> Vec<T> {
         settings.iter().filter_map(|setting| self.read(setting)).collect()
+    }
+
+    /// The text of the file that a setting names, relative to `base`; a problem where it cannot be read.
+    pub fn read_file(&mut self, setting: &Setting<PathBuf>, base: &Path) -> Option<String> {
+        let path = base.join(self.read(setting)?);
+        match (self.sources.file)(&path.to_string_lossy()) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                self.problem(setting.at(), format!("cannot read `{}`: {error}", path.display()), None);
+                None
+            }
+        }
     }
 
     /// Notes a problem. `help` says what to write instead.

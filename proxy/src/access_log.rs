@@ -1,0 +1,275 @@
+//! One JSON line per request: gathered per worker, written by a thread of its own, counted when lost.
+//!
+//! Serving requests goes first: when the reader of the log is too slow, lines are dropped and
+//! [`Log::lost`] grows; a request never waits for its log.
+
+use std::cell::{Cell, RefCell};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::config;
+use crate::error::Error;
+use crate::state::View;
+
+/// Blocks on their way to the writer; one block holds up to [`BLOCK`] bytes or [`DELAY`] of lines.
+const BLOCKS: usize = 256;
+const BLOCK: usize = 32 << 10;
+const DELAY: Duration = Duration::from_millis(20);
+
+/// The log of the whole process.
+#[derive(Debug, Clone)]
+pub(crate) struct Log {
+    blocks: Option<SyncSender<Block>>,
+    lost: Arc<AtomicU64>,
+    reopen: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct Block {
+    text: Vec<u8>,
+    lines: u64,
+}
+
+impl Log {
+    /// Opens the log and starts its writer.
+    pub(crate) fn open(config: &config::AccessLog) -> io::Result<Self> {
+        let reopen = Arc::new(AtomicBool::new(false));
+        let lost = Arc::new(AtomicU64::new(0));
+        let target: Target = match config {
+            config::AccessLog::Off => return Ok(Self { blocks: None, lost, reopen }),
+            config::AccessLog::Stdout => Target::Stdout,
+            config::AccessLog::Stderr => Target::Stderr,
+            config::AccessLog::File(path) => Target::File(path.clone(), append(path)?),
+        };
+        let (sender, receiver) = sync_channel(BLOCKS);
+        let (thread_lost, thread_reopen) = (Arc::clone(&lost), Arc::clone(&reopen));
+        std::thread::Builder::new()
+            .name("access-log".into())
+            .spawn(move || write_blocks(&receiver, target, &thread_lost, &thread_reopen))?;
+        Ok(Self { blocks: Some(sender), lost, reopen })
+    }
+
+    /// Lines that could not be written.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Opens the file again before the next line: it was moved away.
+    pub(crate) fn reopen(&self) {
+        self.reopen.store(true, Ordering::Relaxed);
+    }
+
+    fn send(&self, block: Block) {
+        let Some(blocks) = &self.blocks else { return };
+        if let Err(refused) = blocks.try_send(block) {
+            let (std::sync::mpsc::TrySendError::Full(block) | std::sync::mpsc::TrySendError::Disconnected(block)) =
+                refused;
+            self.lost.fetch_add(block.lines, Ordering::Relaxed);
+        }
+    }
+}
+
+enum Target {
+    Stdout,
+    Stderr,
+    File(std::path::PathBuf, File),
+}
+
+fn append(path: &std::path::Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+fn write_blocks(blocks: &Receiver<Block>, mut target: Target, lost: &AtomicU64, reopen: &AtomicBool) {
+    for block in blocks {
+        if reopen.swap(false, Ordering::Relaxed)
+            && let Target::File(path, file) = &mut target
+            && let Ok(new) = append(path)
+        {
+            *file = new;
+        }
+        let written = match &mut target {
+            Target::Stdout => io::stdout().lock().write_all(&block.text),
+            Target::Stderr => io::stderr().lock().write_all(&block.text),
+            Target::File(_, file) => file.write_all(&block.text),
+        };
+        if written.is_err() {
+            lost.fetch_add(block.lines, Ordering::Relaxed);
+        }
+    }
+}
+
+/// One worker's part of the log.
+pub(crate) struct Lines {
+    log: Log,
+    block: RefCell<Block>,
+}
+
+impl Lines {
+    pub(crate) fn new(log: Log) -> Rc<Self> {
+        Rc::new(Self { log, block: RefCell::new(Block { text: Vec::new(), lines: 0 }) })
+    }
+
+    fn push(&self, line: &Line<'_>) {
+        let mut block = self.block.borrow_mut();
+        if serde_json::to_writer(&mut block.text, line).is_ok() {
+            block.text.push(b'\n');
+            block.lines += 1;
+        }
+        if block.text.len() >= BLOCK {
+            let full = std::mem::replace(&mut *block, Block { text: Vec::new(), lines: 0 });
+            self.log.send(full);
+        }
+    }
+
+    /// Hands over what there is.
+    pub(crate) fn flush(&self) {
+        let mut block = self.block.borrow_mut();
+        if block.lines > 0 {
+            self.log.send(std::mem::replace(&mut *block, Block { text: Vec::new(), lines: 0 }));
+        }
+    }
+
+    /// Hands over what there is from time to time, for as long as the worker lives.
+    pub(crate) async fn keep_flushed(self: Rc<Self>) {
+        if self.log.blocks.is_none() {
+            return;
+        }
+        loop {
+            tokio::time::sleep(DELAY).await;
+            self.flush();
+        }
+    }
+
+    fn is_on(&self) -> bool {
+        self.log.blocks.is_some()
+    }
+}
+
+/// What is known of a request; becomes a line when it is dropped.
+pub(crate) struct Record {
+    pub(crate) lines: Rc<Lines>,
+    pub(crate) view: Rc<View>,
+    pub(crate) started: Instant,
+    pub(crate) listener: usize,
+    pub(crate) client: std::net::IpAddr,
+    pub(crate) peer: SocketAddr,
+    pub(crate) https: bool,
+    pub(crate) protocol: &'static str,
+    pub(crate) method: http::Method,
+    pub(crate) host: String,
+    pub(crate) target: String,
+    pub(crate) sni: Option<Rc<str>>,
+    pub(crate) route: Option<Matched>,
+    pub(crate) server: Option<usize>,
+    pub(crate) status: u16,
+    pub(crate) upstream_status: Option<u16>,
+    pub(crate) connect: Option<Duration>,
+    pub(crate) header: Option<Duration>,
+    pub(crate) retries: u8,
+    pub(crate) reason: Option<Error>,
+    pub(crate) received: Rc<Cell<u64>>,
+    pub(crate) sent: u64,
+}
+
+/// The rule that a request met.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Matched {
+    pub(crate) domain: usize,
+    pub(crate) rule: usize,
+    pub(crate) pool: usize,
+}
+
+impl Record {
+    /// The response has ended: body bytes that were sent, and what cut it short.
+    pub(crate) fn ended(&mut self, sent: u64, error: Option<Error>) {
+        self.sent = sent;
+        self.reason = self.reason.or(error);
+    }
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    ts: f64,
+    client: std::net::IpAddr,
+    peer: SocketAddr,
+    listener: &'a str,
+    scheme: &'static str,
+    protocol: &'static str,
+    method: &'a str,
+    host: &'a str,
+    target: &'a str,
+    status: u16,
+    bytes_in: u64,
+    bytes_out: u64,
+    duration_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sni: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pool: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rs: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tunnel: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connect_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    header_ms: Option<f64>,
+    retries: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.view.count(self.listener, self.route.map(|route| route.pool), self.status, self.reason);
+        if !self.lines.is_on() {
+            return;
+        }
+        #[expect(clippy::disallowed_methods, reason = "a log line says when it was written")]
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let route = self.route.as_ref();
+        let pool = route.map(|route| self.view.pool(route.pool));
+        let millis = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
+        self.lines.push(&Line {
+            ts: (now.as_secs_f64() * 1e3).round() / 1e3,
+            client: self.client,
+            peer: self.peer,
+            listener: self.view.listener_name(self.listener),
+            scheme: if self.https { "https" } else { "http" },
+            protocol: self.protocol,
+            method: self.method.as_str(),
+            host: &self.host,
+            target: &self.target,
+            status: self.status,
+            bytes_in: self.received.get(),
+            bytes_out: self.sent,
+            duration_ms: millis(self.started.elapsed()),
+            sni: self.sni.as_deref(),
+            domain: route.map(|route| self.view.domain_name(route.domain)),
+            url: route.map(|route| self.view.rule_name(route.domain, route.rule)),
+            pool: pool.map(|pool| pool.name.as_str()),
+            rs: route.zip(self.server).map(|(route, server)| self.view.server(route.pool, server).address),
+            tunnel: pool.and_then(|pool| pool.tunnel.as_deref()),
+            upstream_status: self.upstream_status,
+            connect_ms: self.connect.map(millis),
+            header_ms: self.header.map(millis),
+            retries: self.retries,
+            reason: self.reason.map(|error| error.code()),
+        });
+    }
+}

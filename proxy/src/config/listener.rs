@@ -1,0 +1,151 @@
+//! The `listeners:` section.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use yaml::{ByteSize, Reader};
+
+use super::certificate::{CertificateError, certified_key};
+use super::file::{CertificateFile, ListenerFile, TlsFile};
+use super::{Development, Listener, Tls};
+
+pub(super) fn read(files: &[ListenerFile], base: &Path, reader: &mut Reader<'_>) -> Vec<Listener> {
+    let mut names = HashMap::new();
+    let mut addresses = HashMap::new();
+    let mut listeners = Vec::new();
+    for file in files {
+        let name = reader.read_or(Some(&file.name), String::new());
+        super::read::unique(reader, &mut names, "listener", &name, file.name.at());
+        let tunnel = file.tunnel.as_ref().and_then(|tunnel| reader.read(tunnel));
+        let Some(address) = reader.read(&file.address) else { continue };
+        if address.port() != 0
+            && let Some(other) = addresses.insert((address, tunnel.clone()), name.clone())
+        {
+            let help = Some("give each listener an address or a port of its own".into());
+            reader.problem(file.address.at(), format!("{address} is the address of `{other}` already"), help);
+        }
+        let http2 = reader.read_or(file.http2.as_ref(), true);
+        let tls = file.tls.as_ref().map(|tls| read_tls(tls, http2, base, file, reader));
+        listeners.push(limits(file, reader, Listener {
+            name,
+            address,
+            tunnel,
+            tls,
+            max_connections: 0,
+            client_header_timeout: Duration::ZERO,
+            client_body_timeout: Duration::ZERO,
+            send_timeout: Duration::ZERO,
+            keepalive_timeout: Duration::ZERO,
+            client_header_size: 0,
+            client_header_count: 0,
+            client_max_body_size: 0,
+        }));
+    }
+    listeners
+}
+
+fn limits(file: &ListenerFile, reader: &mut Reader<'_>, listener: Listener) -> Listener {
+    let second = Duration::from_secs;
+    let size = |size: &ByteSize| format!("{} bytes", size.0);
+    let time = super::read::show_duration;
+    let header_size = reader.read_within(
+        file.client_header_size.as_ref(),
+        ByteSize(1 << 10)..=ByteSize(256 << 10),
+        size,
+        ByteSize(64 << 10),
+    );
+    let body_size = reader.read_or(file.client_max_body_size.as_ref(), ByteSize(60 << 20));
+    Listener {
+        max_connections: reader.read_within(
+            file.max_connections.as_ref(),
+            1..=10_000_000,
+            usize::to_string,
+            65_536,
+        ),
+        client_header_timeout: reader.read_within(
+            file.client_header_timeout.as_ref(),
+            second(1)..=second(120),
+            time,
+            second(60),
+        ),
+        client_body_timeout: reader.read_within(
+            file.client_body_timeout.as_ref(),
+            second(1)..=second(120),
+            time,
+            second(60),
+        ),
+        send_timeout: reader.read_within(
+            file.send_timeout.as_ref(),
+            second(1)..=second(3600),
+            time,
+            second(60),
+        ),
+        keepalive_timeout: reader.read_within(
+            file.keepalive_timeout.as_ref(),
+            second(0)..=second(3600),
+            time,
+            second(75),
+        ),
+        client_header_size: usize::try_from(header_size.0).unwrap_or(usize::MAX),
+        client_header_count: reader.read_within(
+            file.client_header_count.as_ref(),
+            8..=128,
+            usize::to_string,
+            100,
+        ),
+        client_max_body_size: if body_size.0 == 0 { u64::MAX } else { body_size.0 },
+        ..listener
+    }
+}
+
+fn read_tls(
+    file: &TlsFile,
+    http2: bool,
+    base: &Path,
+    listener: &ListenerFile,
+    reader: &mut Reader<'_>,
+) -> Tls {
+    let certificates =
+        file.certificates.iter().filter_map(|file| read_certificate(file, base, reader)).collect();
+    let development = file.development.as_ref().map(|development| {
+        let names = reader.read_all(&development.names);
+        Development {
+            directory: base.join(reader.read_or(development.directory.as_ref(), PathBuf::from("certs"))),
+            names: if names.is_empty() {
+                ["localhost", "*.localhost", "127.0.0.1", "::1"].map(str::to_owned).into()
+            } else {
+                names
+            },
+        }
+    });
+    if file.certificates.is_empty() && development.is_none() {
+        let help = "list one under `certificates:`, or write `development: {}` for one made here";
+        reader.problem(listener.address.at(), "`tls` names no certificate", Some(help.into()));
+    }
+    Tls { certificates, development, http2 }
+}
+
+fn read_certificate(
+    file: &CertificateFile,
+    base: &Path,
+    reader: &mut Reader<'_>,
+) -> Option<std::sync::Arc<rustls::sign::CertifiedKey>> {
+    let chain = reader.read_file(&file.certificate, base);
+    let key = reader.read_file(&file.key, base);
+    let (chain, key) = (chain?, key?);
+    match certified_key(&chain, &key) {
+        Ok(key) => Some(key),
+        Err(error) => {
+            let (at, what) = match error {
+                CertificateError::NoKey => (file.key.at(), "this file"),
+                CertificateError::Mismatch(_) => (file.key.at(), "certificate and key"),
+                CertificateError::NoCertificate | CertificateError::Pem(_) => {
+                    (file.certificate.at(), "this file")
+                }
+            };
+            reader.problem(at, format!("{what} {error}"), None);
+            None
+        }
+    }
+}

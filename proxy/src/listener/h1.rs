@@ -1,0 +1,372 @@
+//! HTTP/1.1 toward clients: one task, one connection, one request after the other.
+//!
+//! Every malformed request is answered here, through the same error and log as any other; an idle
+//! connection holds no buffer.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Buf;
+use http::{Method, StatusCode};
+
+use super::handler::{Handler, Request, Response};
+use super::limits::Limits;
+use super::tunnel;
+use crate::drain::Draining;
+use crate::error::Error;
+use crate::h1::{self, Decoded, Decoder, Framing, RequestMeta};
+use crate::message::{Body, Frame, RequestHead, Source, Version};
+use crate::net::{Io, Watchdog};
+use crate::upstream::push_data;
+
+/// Bytes of a response that may wait for the client before its sender is made to wait.
+const HIGH_WATER: usize = 64 << 10;
+/// What is read and thrown away of a request that was answered early, so that the client sees the
+/// answer and not a reset (RFC 9112 9.6).
+const LINGER_BYTES: usize = 256 << 10;
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve<H: Handler>(
+    io: Io,
+    limits: &Limits,
+    handler: &H,
+    connection: &H::Connection,
+    draining: Draining,
+) {
+    let client = Client { io, decoder: Decoder::new(Framing::None, &limits.codec), body_left: 0, expects: false };
+    let mut session = Session { client: Rc::new(RefCell::new(client)), limits, draining, first: true };
+    loop {
+        let (response, facts) = match session.read_head().await {
+            Ok(None) => return,
+            Ok(Some((request, facts))) => (handler.handle(connection, request).await, facts),
+            Err(error) => (handler.refuse(connection, error), Facts::of_no_request()),
+        };
+        session.first = false;
+        match session.respond(response, &facts).await {
+            Some(Next::Request) => {}
+            Some(Next::Close) => return session.linger().await,
+            Some(Next::Switch(switched)) => return session.switch(switched).await,
+            None => return,
+        }
+    }
+}
+
+/// What the connection is made of while a request is under way; the request's body reads from it while
+/// its response is written to it.
+struct Client {
+    io: Io,
+    decoder: Decoder,
+    /// Bytes of the body that the limit still allows.
+    body_left: u64,
+    /// The client waits for 100 before it sends its body.
+    expects: bool,
+}
+
+struct Session<'a> {
+    client: Rc<RefCell<Client>>,
+    limits: &'a Limits,
+    draining: Draining,
+    first: bool,
+}
+
+/// What the form of the response depends on.
+struct Facts {
+    method: Method,
+    version: Version,
+    keep_alive: bool,
+}
+
+impl Facts {
+    fn of_no_request() -> Self {
+        Self { method: Method::GET, version: Version::Http11, keep_alive: false }
+    }
+}
+
+/// What becomes of the connection behind a response.
+enum Next {
+    Request,
+    Close,
+    Switch(super::handler::Switched),
+}
+
+impl Session<'_> {
+    /// The next request; `None` when the client leaves, is idle for too long or we drain.
+    async fn read_head(&mut self) -> Result<Option<(Request, Facts)>, Error> {
+        let mut head = RequestHead::default();
+        let Some(meta) = self.read_meta(&mut head).await? else { return Ok(None) };
+        let mut client = self.client.borrow_mut();
+        client.io.input.advance(meta.consumed);
+        if matches!(meta.framing, Framing::Length(length) if length > self.limits.body_size) {
+            return Err(Error::BodyTooLarge);
+        }
+        client.decoder = Decoder::new(meta.framing, &self.limits.codec);
+        client.body_left = self.limits.body_size;
+        client.expects = meta.expect_continue;
+        drop(client);
+        let facts =
+            Facts { method: head.method.clone(), version: head.version, keep_alive: meta.keep_alive };
+        let received = Rc::new(Cell::new(0));
+        let body = match meta.framing {
+            Framing::None | Framing::Length(0) => Body::empty(),
+            Framing::Length(_) | Framing::Chunked | Framing::UntilClose => {
+                let length = match meta.framing {
+                    Framing::Length(length) => Some(length),
+                    Framing::None | Framing::Chunked | Framing::UntilClose => None,
+                };
+                Body::stream(RequestBody { client: Rc::clone(&self.client), length })
+                    .counted(Rc::clone(&received))
+            }
+        };
+        Ok(Some((Request { head, body, upgrade: meta.upgrade, received }, facts)))
+    }
+
+    async fn read_meta(&mut self, head: &mut RequestHead) -> Result<Option<RequestMeta>, Error> {
+        let mut watchdog = Watchdog::default();
+        let mut begun = !self.client.borrow().io.input.is_empty();
+        let idle = if self.first { self.limits.header_timeout } else { self.limits.keepalive_timeout };
+        watchdog.feed(if begun { self.limits.header_timeout } else { idle });
+        poll_fn(|cx| {
+            let mut client = self.client.borrow_mut();
+            loop {
+                if !client.io.input.is_empty() {
+                    let parsed = h1::parse_request(&client.io.input, &self.limits.codec, head);
+                    if let Some(meta) = parsed.map_err(Error::Head)? {
+                        return Poll::Ready(Ok(Some(meta)));
+                    }
+                } else if self.draining.poll_started(cx).is_ready() {
+                    return Poll::Ready(Ok(None));
+                }
+                match client.io.poll_read_head(cx) {
+                    Poll::Ready(Ok(1..)) if begun => {}
+                    Poll::Ready(Ok(1..)) => {
+                        // The time for a head runs from its first byte and is not extended by more of them.
+                        begun = true;
+                        watchdog.feed(self.limits.header_timeout);
+                    }
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ok(None)),
+                    Poll::Pending if watchdog.poll_expired(cx).is_pending() => return Poll::Pending,
+                    Poll::Pending if begun => return Poll::Ready(Err(Error::ClientTimeout)),
+                    Poll::Pending => return Poll::Ready(Ok(None)),
+                }
+            }
+        })
+        .await
+    }
+
+    /// Writes a response; `None` when it could not be completed and the connection is to be cut.
+    async fn respond(&mut self, mut response: Response, facts: &Facts) -> Option<Next> {
+        if let Some(switched) = response.switched.take() {
+            h1::write_response(
+                &response.head,
+                Framing::None,
+                true,
+                facts.version,
+                self.client.borrow_mut().io.output.tail(),
+            );
+            let sent = self.flush().await;
+            return sent.ok().map(|()| Next::Switch(switched));
+        }
+        self.discard_buffered();
+        let framing = framing(&facts.method, facts.version, response.head.status, &response.body);
+        let read_up = self.client.borrow().decoder.is_done();
+        let keep_alive = facts.keep_alive
+            && read_up_or_sending(read_up, &response.body)
+            && framing != Framing::UntilClose
+            && !self.draining.has_started();
+        h1::write_response(
+            &response.head,
+            framing,
+            keep_alive,
+            facts.version,
+            self.client.borrow_mut().io.output.tail(),
+        );
+        let mut sent = 0;
+        let done = self.send_body(&mut response.body, framing, &mut sent).await;
+        if let Some(record) = &mut response.record {
+            record.ended(sent, done.err());
+        }
+        done.ok()?;
+        self.discard_buffered();
+        let client = self.client.borrow();
+        Some(if keep_alive && client.decoder.is_done() { Next::Request } else { Next::Close })
+    }
+
+    async fn send_body(&mut self, body: &mut Body, framing: Framing, sent: &mut u64) -> Result<(), Error> {
+        let chunked = framing == Framing::Chunked;
+        if framing != Framing::None {
+            while let Some(frame) = self.next_frame(body).await? {
+                let mut client = self.client.borrow_mut();
+                match frame {
+                    Frame::Data(data) => {
+                        *sent += data.len() as u64;
+                        push_data(&mut client.io, data, chunked);
+                    }
+                    Frame::Trailers(trailers) if chunked => {
+                        h1::write_last_chunk(Some(&trailers), client.io.output.tail());
+                        drop(client);
+                        return self.flush().await;
+                    }
+                    Frame::Trailers(_) => {}
+                }
+            }
+            if chunked {
+                h1::write_last_chunk(None, self.client.borrow_mut().io.output.tail());
+            }
+        }
+        self.flush().await
+    }
+
+    /// The next frame, while what waits is written; not asked for while too much waits.
+    async fn next_frame(&mut self, body: &mut Body) -> Result<Option<Frame>, Error> {
+        let mut watchdog = Watchdog::default();
+        let mut waiting = false;
+        poll_fn(|cx| {
+            if self.client.borrow().io.output.len() < HIGH_WATER
+                && let Poll::Ready(frame) = body.poll_frame(cx)
+            {
+                return Poll::Ready(frame.transpose());
+            }
+            match self.poll_output(cx, &mut watchdog, &mut waiting)? {
+                Poll::Pending => Poll::Pending,
+                // All was written; the body was pending, or was not asked because too much waited.
+                Poll::Ready(()) => body.poll_frame(cx).map(Option::transpose),
+            }
+        })
+        .await
+    }
+
+    async fn flush(&mut self) -> Result<(), Error> {
+        let mut watchdog = Watchdog::default();
+        let mut waiting = false;
+        poll_fn(|cx| match self.poll_output(cx, &mut watchdog, &mut waiting) {
+            Ok(poll) => poll.map(Ok),
+            Err(error) => Poll::Ready(Err(error)),
+        })
+        .await
+    }
+
+    fn poll_output(
+        &self,
+        cx: &mut Context<'_>,
+        watchdog: &mut Watchdog,
+        waiting: &mut bool,
+    ) -> Result<Poll<()>, Error> {
+        let mut progress = false;
+        match self.client.borrow_mut().io.poll_write(cx, &mut progress) {
+            Poll::Ready(Ok(())) => {
+                *waiting = false;
+                return Ok(Poll::Ready(()));
+            }
+            Poll::Ready(Err(_)) => return Err(Error::ClientGone),
+            Poll::Pending => {}
+        }
+        if progress || !*waiting {
+            *waiting = true;
+            watchdog.feed(self.limits.send_timeout);
+        }
+        match watchdog.poll_expired(cx) {
+            Poll::Ready(()) => Err(Error::ClientTimeout),
+            Poll::Pending => Ok(Poll::Pending),
+        }
+    }
+
+    /// Throws away what has come of the body already and nobody wanted.
+    fn discard_buffered(&mut self) {
+        let client = &mut *self.client.borrow_mut();
+        if client.expects {
+            return;
+        }
+        while matches!(client.decoder.decode(&mut client.io.input), Ok(Decoded::Data(_) | Decoded::Trailers(_))) {}
+    }
+
+    /// Ends the sending direction and reads on for a moment.
+    async fn linger(self) {
+        let Some(client) = Rc::into_inner(self.client) else { return };
+        let mut io = client.into_inner().io;
+        let quiet = async {
+            io.shutdown().await.ok()?;
+            let mut left = LINGER_BYTES;
+            while left > 0 {
+                io.input.clear();
+                let read = poll_fn(|cx| io.poll_read_head(cx)).await.ok().filter(|&read| read > 0)?;
+                left = left.saturating_sub(read);
+            }
+            Some(())
+        };
+        let _ = tokio::time::timeout(LINGER_TIME, quiet).await;
+    }
+
+    async fn switch(self, switched: super::handler::Switched) {
+        if let Some(client) = Rc::into_inner(self.client) {
+            tunnel::copy(client.into_inner().io, switched).await;
+        }
+    }
+}
+
+/// How the content of a response is delimited (RFC 9112 6.3).
+fn framing(method: &Method, version: Version, status: StatusCode, body: &Body) -> Framing {
+    let bodiless = method == Method::HEAD
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED
+        || status.is_informational();
+    match body.length() {
+        _ if bodiless => Framing::None,
+        Some(length) => Framing::Length(length),
+        None if version == Version::Http11 => Framing::Chunked,
+        None => Framing::UntilClose,
+    }
+}
+
+/// Whether the connection can be used again: the request was read to its end, or is still being sent on
+/// while its response streams.
+fn read_up_or_sending(read_up: bool, body: &Body) -> bool {
+    read_up || body.length().is_none_or(|length| length > 0)
+}
+
+/// The body of a request, read from the connection as its reader asks for it.
+struct RequestBody {
+    client: Rc<RefCell<Client>>,
+    length: Option<u64>,
+}
+
+impl Source for RequestBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
+        let client = &mut *self.client.borrow_mut();
+        if client.expects {
+            client.expects = false;
+            client.io.output.tail().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            let mut progress = false;
+            // What does not leave at once leaves with the response.
+            if let Poll::Ready(Err(_)) = client.io.poll_write(cx, &mut progress) {
+                return Poll::Ready(Some(Err(Error::ClientGone)));
+            }
+        }
+        loop {
+            match client.decoder.decode(&mut client.io.input).map_err(Error::Body)? {
+                Decoded::Data(data) => {
+                    let Some(left) = client.body_left.checked_sub(data.len() as u64) else {
+                        return Poll::Ready(Some(Err(Error::BodyTooLarge)));
+                    };
+                    client.body_left = left;
+                    return Poll::Ready(Some(Ok(Frame::Data(data))));
+                }
+                Decoded::Trailers(trailers) => return Poll::Ready(Some(Ok(Frame::Trailers(trailers)))),
+                Decoded::End => return Poll::Ready(None),
+                Decoded::NeedMore => {}
+            }
+            match client.io.poll_read_body(cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Some(Err(Error::ClientGone))),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn length(&self) -> Option<u64> {
+        self.length
+    }
+}

@@ -1,0 +1,290 @@
+//! HTTP/2 toward clients, through hyper: its types end here.
+
+use std::cell::Cell;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HeaderName, HeaderValue};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::Instant;
+
+use super::handler::{Handler, Request, Response};
+use super::limits::Limits;
+use crate::access_log::Record;
+use crate::drain::Draining;
+use crate::error::Error;
+use crate::h1;
+use crate::message::{Body, Frame, Headers, RequestHead, Source, Version};
+use crate::net::Stream;
+
+/// Streams a client may have open at a time.
+const MAX_STREAMS: u32 = 128;
+/// Window of a stream: fills a link of 80 Mbit/s at 100 ms.
+const STREAM_WINDOW: u32 = 1 << 20;
+/// Window of a connection.
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Response bytes kept per stream while the client's window is closed.
+const SEND_BUFFER: usize = 64 << 10;
+/// Interval of pings to a silent client.
+const PING: Duration = Duration::from_secs(30);
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve<H: Handler + 'static>(
+    stream: Stream,
+    limits: &Limits,
+    handler: Rc<H>,
+    connection: Rc<H::Connection>,
+    mut draining: Draining,
+) where
+    H::Connection: 'static,
+{
+    let activity = Rc::new(Activity { streams: Cell::new(0), last: Cell::new(Instant::now()) });
+    let body_size = limits.body_size;
+    let service = service_fn(|request| {
+        let (handler, connection) = (Rc::clone(&handler), Rc::clone(&connection));
+        let open = activity.open();
+        async move {
+            let response = match convert_request(request, body_size) {
+                Ok(request) => handler.handle(&connection, request).await,
+                Err(error) => handler.refuse(&connection, error),
+            };
+            Ok::<_, std::convert::Infallible>(convert_response(response, open))
+        }
+    });
+    let list_size = u32::try_from(limits.codec.head_bytes).unwrap_or(u32::MAX);
+    let served = http2::Builder::new(LocalExecutor)
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_header_list_size(list_size)
+        .keep_alive_interval(PING)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut served = pin!(served);
+    loop {
+        let idle_until = activity.idle_until(limits.keepalive_timeout);
+        tokio::select! {
+            // Errors are the client's or the network's, and the connection is gone either way.
+            _ = served.as_mut() => return,
+            () = draining.started() => break,
+            () = tokio::time::sleep_until(idle_until) => {
+                if activity.is_idle(limits.keepalive_timeout) {
+                    break;
+                }
+            }
+        }
+    }
+    served.as_mut().graceful_shutdown();
+    let _ = served.await;
+}
+
+/// Open streams of a connection, to tell when it is idle.
+struct Activity {
+    streams: Cell<usize>,
+    last: Cell<Instant>,
+}
+
+impl Activity {
+    fn open(self: &Rc<Self>) -> OpenStream {
+        self.streams.set(self.streams.get() + 1);
+        OpenStream(Rc::clone(self))
+    }
+
+    fn is_idle(&self, patience: Duration) -> bool {
+        self.streams.get() == 0 && Instant::now() >= self.last.get() + patience
+    }
+
+    fn idle_until(&self, patience: Duration) -> Instant {
+        let from = if self.streams.get() == 0 { self.last.get() } else { Instant::now() };
+        from + patience.max(Duration::from_secs(1))
+    }
+}
+
+/// Counts one stream for as long as it lives.
+struct OpenStream(Rc<Activity>);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get() - 1);
+        self.0.last.set(Instant::now());
+    }
+}
+
+/// Spawns on the worker's own thread.
+#[derive(Clone)]
+struct LocalExecutor;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor
+where
+    F::Output: 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+fn convert_request(request: http::Request<Incoming>, body_size: u64) -> Result<Request, Error> {
+    let (parts, incoming) = request.into_parts();
+    let mut headers = Headers::new();
+    for (name, value) in &parts.headers {
+        // HTTP/2 could carry what would become a line of its own in HTTP/1.1 (RFC 9113 10.3).
+        if !h1::valid_name(name.as_str().as_bytes()) || !h1::valid_value(value.as_bytes()) {
+            return Err(Error::Head(h1::HeadError::BadHeader));
+        }
+        headers.append(name.as_str(), value.as_bytes());
+    }
+    let authority = match (parts.uri.authority(), headers.get("host")) {
+        (Some(authority), Some(host)) if authority.as_str().as_bytes() != host => {
+            return Err(Error::Host);
+        }
+        (Some(authority), _) => authority.as_str().to_owned(),
+        (None, Some(host)) => String::from_utf8(host.to_vec()).map_err(|_| Error::Host)?,
+        (None, None) => return Err(Error::Host),
+    };
+    headers.remove("host");
+    h1::join_cookies(&mut headers);
+    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+    let length = incoming.size_hint().exact();
+    if length.is_some_and(|length| length > body_size) {
+        return Err(Error::BodyTooLarge);
+    }
+    let received = Rc::new(Cell::new(0));
+    let body = if incoming.is_end_stream() {
+        Body::empty()
+    } else {
+        Body::stream(RequestBody { incoming, left: body_size, length }).counted(Rc::clone(&received))
+    };
+    let head = RequestHead { method: parts.method, target, authority, version: Version::Http2, headers };
+    Ok(Request { head, body, upgrade: false, received })
+}
+
+struct RequestBody {
+    incoming: Incoming,
+    left: u64,
+    length: Option<u64>,
+}
+
+impl Source for RequestBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
+        loop {
+            let frame = match std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+                None => return Poll::Ready(None),
+                Some(Err(_)) => return Poll::Ready(Some(Err(Error::ClientGone))),
+                Some(Ok(frame)) => frame,
+            };
+            match frame.into_data() {
+                Ok(data) if data.is_empty() => {}
+                Ok(data) => {
+                    let Some(left) = self.left.checked_sub(data.len() as u64) else {
+                        return Poll::Ready(Some(Err(Error::BodyTooLarge)));
+                    };
+                    self.left = left;
+                    return Poll::Ready(Some(Ok(Frame::Data(data))));
+                }
+                Err(other) => {
+                    let Ok(trailers) = other.into_trailers() else { continue };
+                    let mut headers = Headers::new();
+                    for (name, value) in &trailers {
+                        if h1::valid_trailer(name.as_str().as_bytes()) && h1::valid_value(value.as_bytes()) {
+                            headers.append(name.as_str(), value.as_bytes());
+                        }
+                    }
+                    return Poll::Ready(Some(Ok(Frame::Trailers(headers))));
+                }
+            }
+        }
+    }
+
+    fn length(&self) -> Option<u64> {
+        self.length
+    }
+}
+
+fn convert_response(response: Response, open: OpenStream) -> http::Response<ResponseBody> {
+    let Response { head, body, record, .. } = response;
+    let length = body.length();
+    let mut converted =
+        http::Response::new(ResponseBody { body, length, record, sent: 0, _open: open });
+    *converted.status_mut() = head.status;
+    let fields = converted.headers_mut();
+    for (name, value) in head.headers.iter() {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            fields.append(name, value);
+        }
+    }
+    converted
+}
+
+/// The body of a response as hyper wants it; writes the record when it ends or is dropped.
+struct ResponseBody {
+    body: Body,
+    length: Option<u64>,
+    record: Option<Box<Record>>,
+    sent: u64,
+    _open: OpenStream,
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Error>>> {
+        let this = self.get_mut();
+        let frame = match std::task::ready!(this.body.poll_frame(cx)) {
+            None => return Poll::Ready(None),
+            Some(frame) => frame,
+        };
+        Poll::Ready(Some(match frame {
+            Ok(Frame::Data(data)) => {
+                this.sent += data.len() as u64;
+                Ok(http_body::Frame::data(data))
+            }
+            Ok(Frame::Trailers(trailers)) => Ok(http_body::Frame::trailers(field_map(&trailers))),
+            Err(error) => {
+                if let Some(record) = &mut this.record {
+                    record.ended(this.sent, Some(error));
+                }
+                Err(error)
+            }
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_empty()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.length.map_or_else(http_body::SizeHint::default, |length| {
+            http_body::SizeHint::with_exact(length.saturating_sub(self.sent))
+        })
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        if let Some(record) = &mut self.record {
+            let complete = self.body.is_empty() || self.length.is_none_or(|length| length == self.sent);
+            record.ended(self.sent, (!complete).then_some(Error::ClientGone));
+        }
+    }
+}
+
+fn field_map(headers: &Headers) -> http::HeaderMap {
+    headers
+        .iter()
+        .filter_map(|(name, value)| {
+            Some((HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?))
+        })
+        .collect()
+}

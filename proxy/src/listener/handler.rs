@@ -1,0 +1,71 @@
+//! What stands behind a connection: the proxy itself, the admin pages, the demo RS.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use crate::access_log::Record;
+use crate::error::Error;
+use crate::message::{Body, RequestHead, ResponseHead};
+use crate::net::Io;
+
+/// A request as a listener hands it on.
+pub(crate) struct Request {
+    pub(crate) head: RequestHead,
+    pub(crate) body: Body,
+    /// The client asks to leave HTTP on this connection (RFC 9110 7.8).
+    pub(crate) upgrade: bool,
+    /// Bytes of the body read so far.
+    pub(crate) received: Rc<Cell<u64>>,
+}
+
+/// What the client gets.
+pub(crate) struct Response {
+    pub(crate) head: ResponseHead,
+    pub(crate) body: Body,
+    /// The other end, when the head is 101.
+    pub(crate) switched: Option<Switched>,
+    /// Written to the access log when the response has ended.
+    pub(crate) record: Option<Box<Record>>,
+}
+
+/// A connection that has left HTTP.
+pub(crate) struct Switched {
+    pub(crate) io: Io,
+    /// Longest silence in both directions.
+    pub(crate) idle: std::time::Duration,
+}
+
+impl Response {
+    /// A response with this body.
+    pub(crate) fn new(head: ResponseHead, body: Body) -> Self {
+        Self { head, body, switched: None, record: None }
+    }
+
+    /// A short text.
+    pub(crate) fn text(status: http::StatusCode, kind: &str, text: impl Into<Bytes>) -> Self {
+        let mut head = ResponseHead::new(status);
+        head.headers.append("Content-Type", kind);
+        Self::new(head, Body::full(text))
+    }
+
+    /// The page for a request that failed: the status, and its reason in words and as a code.
+    pub(crate) fn failed(error: &Error) -> Self {
+        let status = error.status();
+        let text = format!("{status}: {error} ({})\n", error.code());
+        Self::text(status, "text/plain; charset=utf-8", text)
+    }
+}
+
+/// Answers requests; one for all connections of a listener and worker.
+pub(crate) trait Handler {
+    /// Facts about a connection that the answers depend on.
+    type Connection;
+
+    /// The answer to a request.
+    async fn handle(&self, connection: &Self::Connection, request: Request) -> Response;
+
+    /// The answer to what was no request.
+    fn refuse(&self, connection: &Self::Connection, error: Error) -> Response;
+}

@@ -1,0 +1,33 @@
+//! What a listener grants its clients, as the codecs need it.
+
+use std::time::Duration;
+
+use crate::{config, h1};
+
+/// Time and size limits of one connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    pub(crate) header_timeout: Duration,
+    pub(crate) body_timeout: Duration,
+    pub(crate) send_timeout: Duration,
+    pub(crate) keepalive_timeout: Duration,
+    pub(crate) body_size: u64,
+    pub(crate) codec: h1::Limits,
+}
+
+impl From<&config::Listener> for Limits {
+    fn from(listener: &config::Listener) -> Self {
+        Self {
+            header_timeout: listener.client_header_timeout,
+            body_timeout: listener.client_body_timeout,
+            send_timeout: listener.send_timeout,
+            keepalive_timeout: listener.keepalive_timeout,
+            body_size: listener.client_max_body_size,
+            codec: h1::Limits {
+                head_bytes: listener.client_header_size,
+                fields: listener.client_header_count,
+                ..h1::Limits::default()
+            },
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! A stream with what was read from it and what is to be written to it.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+
+use super::{Output, Stream};
+
+/// Room made for one read of a body.
+const BODY_READ: usize = 64 << 10;
+/// Room on the stack for one read of a head; an idle connection holds no buffer.
+const HEAD_READ: usize = 8 << 10;
+
+/// One connection and its two buffers.
+pub(crate) struct Io {
+    pub(crate) stream: Stream,
+    pub(crate) input: BytesMut,
+    pub(crate) output: Output,
+}
+
+impl Io {
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self { stream, input: BytesMut::new(), output: Output::default() }
+    }
+
+    /// Reads what is there into the input by way of the stack: nothing is allocated while nothing comes.
+    /// Ready with 0 at the end of the stream.
+    pub(crate) fn poll_read_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut space = [std::mem::MaybeUninit::uninit(); HEAD_READ];
+        let mut buf = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
+        self.input.extend_from_slice(buf.filled());
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    /// Reads what is there into the input, up to 64 KiB. Ready with 0 at the end of the stream.
+    pub(crate) fn poll_read_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.input.reserve(BODY_READ);
+        pin!(self.stream.read_buf(&mut self.input)).poll(cx)
+    }
+
+    /// Writes everything that waits; ready when nothing does. `progress` is set when a byte left.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> Poll<io::Result<()>> {
+        self.output.poll_write_all(&mut self.stream, cx, progress)
+    }
+
+    /// Ends the sending direction (FIN, and close_notify on TLS).
+    pub(crate) async fn shutdown(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await
+    }
+
+    /// Gives the buffers back while the connection is idle.
+    pub(crate) fn release(&mut self) {
+        self.output.release();
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Bytes waiting to be written: small pieces are gathered, large ones are never copied.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::AsyncWrite;
+
+/// From this size on a piece of a body is written from where it lies; below it, copying is cheaper than
+/// one more element in the system call.
+const COPY_BELOW: usize = 4096;
+/// Most elements of one vectored write.
+const SLICES: usize = 16;
+
+/// A queue of bytes on their way out. Its owner stops reading while there is a lot in it.
+#[derive(Default)]
+pub(crate) struct Output {
+    queue: VecDeque<Bytes>,
+    tail: Vec<u8>,
+    /// Bytes of the tail that are written already.
+    written: usize,
+}
+
+impl Output {
+    /// Room for small pieces behind everything that waits.
+    pub(crate) fn tail(&mut self) -> &mut Vec<u8> {
+        &mut self.tail
+    }
+
+    /// Appends a piece of a body.
+    pub(crate) fn push(&mut self, data: Bytes) {
+        if data.len() < COPY_BELOW {
+            self.tail.extend_from_slice(&data);
+            return;
+        }
+        if self.tail.len() > self.written {
+            let mut tail = Bytes::from(std::mem::take(&mut self.tail));
+            tail.advance(self.written);
+            self.queue.push_back(tail);
+        } else {
+            self.tail.clear();
+        }
+        self.written = 0;
+        self.queue.push_back(data);
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.queue.iter().map(Bytes::len).sum::<usize>() + self.tail.len() - self.written
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.tail.len() == self.written
+    }
+
+    /// Gives the memory back; only while nothing waits.
+    pub(crate) fn release(&mut self) {
+        if self.is_empty() {
+            *self = Self::default();
+        }
+    }
+
+    /// Writes everything and flushes the stream; ready when nothing waits. `progress` is set when a byte left.
+    pub(crate) fn poll_write_all<S: AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+        progress: &mut bool,
+    ) -> Poll<io::Result<()>> {
+        if self.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while !self.is_empty() {
+            let written = ready!(self.poll_write(stream, cx))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            *progress = true;
+            self.advance(written);
+        }
+        Pin::new(stream).poll_flush(cx)
+    }
+
+    fn poll_write<S: AsyncWrite + Unpin>(
+        &self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let tail = self.tail.get(self.written..).unwrap_or_default();
+        if self.queue.is_empty() {
+            return Pin::new(stream).poll_write(cx, tail);
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let waiting = self.queue.iter().map(|bytes| bytes.as_ref()).chain([tail]);
+        let mut count = 0;
+        for (slot, bytes) in slices.iter_mut().zip(waiting.filter(|bytes| !bytes.is_empty())) {
+            *slot = IoSlice::new(bytes);
+            count += 1;
+        }
+        Pin::new(stream).poll_write_vectored(cx, slices.get(..count).unwrap_or_default())
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        while let Some(front) = self.queue.front_mut() {
+            if written < front.len() {
+                front.advance(written);
+                return;
+            }
+            written -= front.len();
+            self.queue.pop_front();
+        }
+        self.written = (self.written + written).min(self.tail.len());
+        if self.written == self.tail.len() {
+            self.tail.clear();
+            self.written = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stream that takes a few bytes at a time.
+    struct Slow(Vec<u8>);
+
+    impl AsyncWrite for Slow {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            let taken = buf.len().min(1000);
+            self.get_mut().0.extend_from_slice(&buf[..taken]);
+            Poll::Ready(Ok(taken))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn everything_leaves_in_order() {
+        let mut output = Output::default();
+        let mut expected = Vec::new();
+        for (size, byte) in [(10, b'a'), (5000, b'b'), (20, b'c'), (3, b'd'), (4096, b'e'), (7, b'f')] {
+            output.push(Bytes::from(vec![byte; size]));
+            expected.extend(vec![byte; size]);
+        }
+        assert_eq!(output.len(), expected.len());
+        let mut stream = Slow(Vec::new());
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut progress = false;
+        assert!(output.poll_write_all(&mut stream, &mut cx, &mut progress).is_ready());
+        assert!(progress && output.is_empty());
+        assert_eq!(stream.0, expected);
+    }
+}

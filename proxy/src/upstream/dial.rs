@@ -1,0 +1,51 @@
+//! New connections, also through a tunnel.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::error::Error;
+
+/// Who makes the sockets that belong to a tunnel. The proxy connects them and never learns what a
+/// tunnel is.
+pub trait TunnelSockets: Send + Sync {
+    /// A TCP socket of this tunnel: non-blocking, neither bound nor connected.
+    ///
+    /// # Errors
+    /// Where there is no such tunnel, or whoever makes its sockets is gone.
+    fn tcp_socket(&self, tunnel: &str) -> io::Result<OwnedFd>;
+}
+
+/// A connection to `address`, through `tunnel` where there is one.
+pub(crate) async fn dial(
+    address: SocketAddr,
+    tunnel: Option<&str>,
+    tunnels: &dyn TunnelSockets,
+    patience: Duration,
+) -> Result<TcpStream, Error> {
+    let socket = match tunnel {
+        Some(tunnel) => Socket::from(tunnels.tcp_socket(tunnel).map_err(|_| Error::Tunnel)?),
+        None => own_socket(address).map_err(|_| Error::Connect)?,
+    };
+    let socket = TcpSocket::from_std_stream(socket.into());
+    match tokio::time::timeout(patience, socket.connect(address)).await {
+        Err(_) => Err(Error::ConnectTimeout),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Err(Error::ConnectTimeout),
+        Ok(Err(_)) => Err(Error::Connect),
+        Ok(Ok(stream)) => {
+            // Without it the last piece of a request waits for an acknowledgement; failure costs only speed.
+            let _ = stream.set_nodelay(true);
+            Ok(stream)
+        }
+    }
+}
+
+fn own_socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_cloexec(true)?;
+    Ok(socket)
+}

@@ -1,0 +1,280 @@
+//! One request and one response on one connection to an RS, inside the request's own task.
+//!
+//! Whoever asks for the response head or for the next piece of its body also moves the request body along:
+//! no second task, no channel, and no more of either body in memory than one read.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+
+use super::Upstreams;
+use crate::error::Error;
+use crate::h1::{self, Decoded, Decoder, Framing};
+use crate::message::{Body, Frame, RequestHead, ResponseHead, Source};
+use crate::net::{Io, Watchdog};
+use crate::state::View;
+
+/// Most interim (1xx) responses before the final one.
+const INTERIM: usize = 16;
+
+/// Where an exchange takes place.
+pub(crate) struct Place {
+    pub(crate) upstreams: Rc<Upstreams>,
+    pub(crate) view: Rc<View>,
+    pub(crate) pool: usize,
+    pub(crate) server: usize,
+}
+
+/// The exchange. Dropped before its end, it closes the connection; at a clean end it gives it back.
+pub(crate) struct Exchange {
+    io: Option<Io>,
+    place: Place,
+    method: Method,
+    upload: Upload,
+    client_timeout: Duration,
+    watchdog: Watchdog,
+    waiting: Waiting,
+    interim: usize,
+    received: bool,
+    decoder: Decoder,
+    framing: Framing,
+    keep_alive: bool,
+}
+
+/// The request body on its way.
+enum Upload {
+    Sending { body: Body, framing: Framing },
+    Sent,
+    /// The RS takes nothing more; its response may still come.
+    Broken,
+}
+
+/// Whom the exchange waits for; each has a patience of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    Nobody,
+    Client,
+    ServerToTake,
+    ServerToAnswer,
+}
+
+impl Exchange {
+    /// Begins: the head is written as soon as somebody asks for the response.
+    pub(crate) fn new(mut io: Io, place: Place, head: &RequestHead, body: Body, client_timeout: Duration) -> Self {
+        let framing = match body.length() {
+            Some(0) if needs_length(&head.method) => Framing::Length(0),
+            Some(0) => Framing::None,
+            Some(length) => Framing::Length(length),
+            None => Framing::Chunked,
+        };
+        h1::write_request(head, framing, io.output.tail());
+        Self {
+            io: Some(io),
+            place,
+            method: head.method.clone(),
+            upload: if body.is_empty() { Upload::Sent } else { Upload::Sending { body, framing } },
+            client_timeout,
+            watchdog: Watchdog::default(),
+            waiting: Waiting::Nobody,
+            interim: 0,
+            received: false,
+            decoder: Decoder::new(Framing::None, &h1::Limits::default()),
+            framing: Framing::None,
+            keep_alive: false,
+        }
+    }
+
+    /// The head of the final response, or 101.
+    pub(crate) async fn head(&mut self) -> Result<ResponseHead, Error> {
+        poll_fn(|cx| self.poll_head(cx)).await
+    }
+
+    /// Whether any byte of a response has come.
+    pub(crate) fn received(&self) -> bool {
+        self.received
+    }
+
+    /// The connection, with whatever came behind the head of a 101.
+    pub(crate) fn into_upgraded(mut self) -> Option<Io> {
+        self.io.take()
+    }
+
+    /// The body of the response.
+    pub(crate) fn into_body(mut self) -> Body {
+        match self.framing {
+            Framing::None | Framing::Length(0) => {
+                // An upload that is still going on ends here: the response is complete without it.
+                self.give_back();
+                Body::empty()
+            }
+            Framing::Length(_) | Framing::Chunked | Framing::UntilClose => Body::stream(self),
+        }
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, Error>> {
+        loop {
+            let mut progress = false;
+            let upload = self.poll_upload(cx, &mut progress)?;
+            if let Some(head) = self.parse_head()? {
+                return Poll::Ready(Ok(head));
+            }
+            let Some(io) = &mut self.io else { return Poll::Ready(Err(Error::Internal)) };
+            match io.poll_read_head(cx) {
+                Poll::Ready(Ok(1..)) => {
+                    self.received = true;
+                    self.waiting = Waiting::Nobody;
+                }
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Error::UpstreamClosed)),
+                Poll::Pending => return self.poll_patience(cx, upload, progress).map(Err),
+            }
+        }
+    }
+
+    fn parse_head(&mut self) -> Result<Option<ResponseHead>, Error> {
+        let Some(io) = &mut self.io else { return Err(Error::Internal) };
+        while !io.input.is_empty() {
+            let mut head = ResponseHead::default();
+            let limits = h1::Limits::default();
+            let meta = h1::parse_response(&io.input, &limits, &self.method, &mut head);
+            let Some(meta) = meta.map_err(Error::UpstreamHead)? else { return Ok(None) };
+            bytes::Buf::advance(&mut io.input, meta.consumed);
+            if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
+                self.interim += 1;
+                if self.interim > INTERIM {
+                    return Err(Error::UpstreamHead(h1::HeadError::TooManyInterim));
+                }
+                continue;
+            }
+            self.decoder = Decoder::new(meta.framing, &limits);
+            self.framing = meta.framing;
+            self.keep_alive = meta.keep_alive;
+            return Ok(Some(head));
+        }
+        Ok(None)
+    }
+
+    /// Moves the request body along: ready when there is nothing left to do, pending on the client or the RS.
+    /// Errors are the client's; that the RS takes no more shows when its response is read.
+    fn poll_upload(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> Result<Poll<()>, Error> {
+        loop {
+            let Some(io) = &mut self.io else { return Ok(Poll::Ready(())) };
+            match io.poll_write(cx, progress) {
+                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => {
+                    self.upload = Upload::Broken;
+                    io.output = crate::net::Output::default();
+                    return Ok(Poll::Ready(()));
+                }
+            }
+            let Upload::Sending { body, framing } = &mut self.upload else { return Ok(Poll::Ready(())) };
+            let chunked = *framing == Framing::Chunked;
+            match body.poll_frame(cx) {
+                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Ready(Some(Err(error))) => return Err(error),
+                Poll::Ready(Some(Ok(Frame::Data(data)))) => push_data(io, data, chunked),
+                Poll::Ready(Some(Ok(Frame::Trailers(trailers)))) => {
+                    if chunked {
+                        h1::write_last_chunk(Some(&trailers), io.output.tail());
+                    }
+                    self.upload = Upload::Sent;
+                }
+                Poll::Ready(None) => {
+                    if chunked {
+                        h1::write_last_chunk(None, io.output.tail());
+                    }
+                    self.upload = Upload::Sent;
+                }
+            }
+            *progress = true;
+        }
+    }
+
+    /// Nothing can be done now: fires when the one who is waited for has taken too long.
+    fn poll_patience(&mut self, cx: &mut Context<'_>, upload: Poll<()>, progress: bool) -> Poll<Error> {
+        let pool = self.place.view.pool(self.place.pool);
+        let unsent = self.io.as_ref().is_some_and(|io| !io.output.is_empty());
+        let (waiting, patience, error) = match upload {
+            Poll::Pending if unsent => {
+                (Waiting::ServerToTake, pool.send_timeout, Error::UpstreamSendTimeout)
+            }
+            Poll::Pending => (Waiting::Client, self.client_timeout, Error::ClientTimeout),
+            Poll::Ready(()) => (Waiting::ServerToAnswer, pool.read_timeout, Error::UpstreamTimeout),
+        };
+        if progress || waiting != self.waiting {
+            self.waiting = waiting;
+            self.watchdog.feed(patience);
+        }
+        self.watchdog.poll_expired(cx).map(|()| error)
+    }
+
+    /// Hands a connection on which everything ended cleanly to the next request.
+    fn give_back(&mut self) {
+        let Some(io) = self.io.take() else { return };
+        let clean = io.input.is_empty() && io.output.is_empty() && matches!(self.upload, Upload::Sent);
+        if clean && self.keep_alive {
+            self.place.upstreams.put(io, &self.place.view, self.place.pool, self.place.server);
+        }
+    }
+}
+
+impl Source for Exchange {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
+        loop {
+            let Some(io) = &mut self.io else { return Poll::Ready(None) };
+            match self.decoder.decode(&mut io.input).map_err(Error::UpstreamBody)? {
+                Decoded::Data(data) => {
+                    self.waiting = Waiting::Nobody;
+                    return Poll::Ready(Some(Ok(Frame::Data(data))));
+                }
+                Decoded::Trailers(trailers) => return Poll::Ready(Some(Ok(Frame::Trailers(trailers)))),
+                Decoded::End => {
+                    self.give_back();
+                    return Poll::Ready(None);
+                }
+                Decoded::NeedMore => {}
+            }
+            let mut progress = false;
+            let upload = self.poll_upload(cx, &mut progress)?;
+            let Some(io) = &mut self.io else { return Poll::Ready(None) };
+            match io.poll_read_body(cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0)) => {
+                    self.keep_alive = false;
+                    self.decoder.finish().map_err(|_| Error::UpstreamClosed)?;
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Some(Err(Error::UpstreamClosed))),
+                Poll::Pending => {
+                    return self.poll_patience(cx, upload, progress).map(|error| Some(Err(error)));
+                }
+            }
+        }
+    }
+
+    fn length(&self) -> Option<u64> {
+        match self.framing {
+            Framing::None => Some(0),
+            Framing::Length(length) => Some(length),
+            Framing::Chunked | Framing::UntilClose => None,
+        }
+    }
+}
+
+/// Queues a piece of a body, as a chunk where the framing asks for it.
+pub(crate) fn push_data(io: &mut Io, data: bytes::Bytes, chunked: bool) {
+    if chunked {
+        h1::write_chunk_head(data.len(), io.output.tail());
+        io.output.push(data);
+        io.output.tail().extend_from_slice(h1::CHUNK_END);
+    } else {
+        io.output.push(data);
+    }
+}
+
+/// Methods whose request says `Content-Length: 0` when there is no content (RFC 9110 8.6).
+fn needs_length(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
+}
