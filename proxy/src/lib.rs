@@ -1,1 +1,3 @@
 //! x
+pub mod pool;
+pub mod route;

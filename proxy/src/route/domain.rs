@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::tree::Tree;
-use super::{DomainHit, DomainMatch, DomainSpec, Regexes, RouteError, check_regex, normalise_host};
+use super::{DomainHit, DomainMatch, DomainSpec, Regexes, RouteError, normalise_host, parse_regex};
 
 /// Longest name that is not a regular expression, in bytes: the limit of Tencent CLB.
 const MAX_NAME: usize = 80;
@@ -134,7 +134,10 @@ impl Name {
             return Ok(Self::Default);
         }
         if let Some(regex) = text.strip_prefix('~') {
-            return Self::parse_regex(regex.trim());
+            if regex.starts_with(['~', '*']) {
+                return Err("write one `~`; names are case-insensitive without `~*`".to_owned());
+            }
+            return parse_regex(regex.trim(), true).map(Self::Regex);
         }
         if text.is_empty() {
             return Err("it is empty: write a name, or `*` for the default domain".to_owned());
@@ -160,18 +163,6 @@ impl Name {
         }
         check_labels(&name)?;
         Ok(Self::Exact(name))
-    }
-
-    fn parse_regex(regex: &str) -> Result<Self, String> {
-        if regex.is_empty() {
-            return Err("the regular expression is empty: write `*` for the default domain".to_owned());
-        }
-        if regex.starts_with(['~', '*']) {
-            return Err("write one `~`; names are case-insensitive without `~*`".to_owned());
-        }
-        let regex = format!("(?i){regex}");
-        check_regex(&regex)?;
-        Ok(Self::Regex(regex))
     }
 }
 

@@ -272,13 +272,13 @@ struct Regexes {
 }
 
 impl Regexes {
-    /// `patterns` passed [`check_regex`].
+    /// `patterns` come from [`parse_regex`].
     fn build(patterns: Vec<(String, u32)>, place: impl FnOnce() -> String) -> Result<Self, RouteError> {
         if patterns.is_empty() {
             return Ok(Self::default());
         }
-        let set = regex_set(patterns.iter().map(|(text, _)| text.as_str()))
-            .map_err(|_| RouteError::RegexesTooLarge { place: place() })?;
+        let texts: Vec<_> = patterns.iter().map(|(text, _)| text.as_str()).collect();
+        let set = regex_set(&texts, false).map_err(|_| RouteError::RegexesTooLarge { place: place() })?;
         Ok(Self { set: Some(set), values: patterns.into_iter().map(|(_, value)| value).collect() })
     }
 
@@ -294,23 +294,31 @@ impl Regexes {
     }
 }
 
-/// Why a regular expression cannot be used.
-fn check_regex(pattern: &str) -> Result<(), String> {
-    match regex_set([pattern]) {
-        Ok(_) => Ok(()),
+/// Reads one regular expression. What it returns goes into [`Regexes`]; the error says why it cannot be used.
+fn parse_regex(pattern: &str, ignore_case: bool) -> Result<String, String> {
+    if pattern.is_empty() {
+        return Err("the regular expression is empty: write one, or leave the entry out".to_owned());
+    }
+    match regex_set(&[pattern], ignore_case) {
+        // All expressions of a set have the same options, so the one that may differ is written into the pattern.
+        Ok(_) => Ok(if ignore_case { format!("(?i){pattern}") } else { pattern.to_owned() }),
         Err(regex::Error::CompiledTooBig(_)) => {
             Err("the regular expression is too large: use smaller repetition counts".to_owned())
         }
-        Err(error) => Err(format!(
-            "{error}; look-around and back-references are not available, because they have no bound on time"
-        )),
+        Err(error) if error.to_string().ends_with("not supported") => {
+            Err(format!("{error}, because it has no bound on time: write several entries instead"))
+        }
+        Err(error) => Err(error.to_string()),
     }
 }
 
-fn regex_set<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<RegexSet, regex::Error> {
-    let patterns: Vec<_> = patterns.into_iter().collect();
-    // Hosts and paths are ASCII here, and without Unicode classes `\d` and `\w` are small.
-    RegexSetBuilder::new(&patterns).unicode(false).size_limit(REGEX_SIZE_LIMIT * patterns.len()).build()
+fn regex_set(patterns: &[&str], ignore_case: bool) -> Result<RegexSet, regex::Error> {
+    RegexSetBuilder::new(patterns)
+        // Hosts and paths are ASCII here, and without Unicode classes `\d` and `\w` are small.
+        .unicode(false)
+        .case_insensitive(ignore_case)
+        .size_limit(REGEX_SIZE_LIMIT.saturating_mul(patterns.len()))
+        .build()
 }
 
 #[cfg(test)]

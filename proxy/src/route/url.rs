@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::tree::Tree;
-use super::{Regexes, RouteError, RuleMatch, RuleSpec, check_regex, normalise_path};
+use super::{Regexes, RouteError, RuleMatch, RuleSpec, normalise_path, parse_regex};
 
 /// Longest pattern in bytes. Tencent CLB allows 200.
 const MAX_PATTERN: usize = 1024;
@@ -110,11 +110,8 @@ impl Rules {
                 return self.hit(prefix.rule as usize, prefix.matched(), true);
             }
         }
-        match longest {
-            Some(prefix) if prefix.is_final => {
-                return self.hit(prefix.rule as usize, RuleMatch::FinalPrefix, false);
-            }
-            _ => {}
+        if let Some(prefix) = longest.filter(|prefix| prefix.is_final) {
+            return self.hit(prefix.rule as usize, RuleMatch::FinalPrefix, false);
         }
         if let Some(rule) = self.regexes.first_match(path) {
             return self.hit(rule, RuleMatch::Regex, false);
@@ -154,21 +151,12 @@ impl Pattern {
             return Ok(Self::Prefix { path: check_prefix(path.trim_start())?, is_final: true });
         }
         if let Some(regex) = text.strip_prefix("~*") {
-            return Self::parse_regex("(?i)", regex.trim_start());
+            return parse_regex(regex.trim_start(), true).map(Self::Regex);
         }
         if let Some(regex) = text.strip_prefix('~') {
-            return Self::parse_regex("", regex.trim_start());
+            return parse_regex(regex.trim_start(), false).map(Self::Regex);
         }
         Ok(Self::Prefix { path: check_prefix(text)?, is_final: false })
-    }
-
-    fn parse_regex(flags: &str, regex: &str) -> Result<Self, String> {
-        if regex.is_empty() {
-            return Err("the regular expression is empty: write `/` for every path".to_owned());
-        }
-        let regex = format!("{flags}{regex}");
-        check_regex(&regex)?;
-        Ok(Self::Regex(regex))
     }
 
     /// What two patterns must not have in common: of `/a` and `^~ /a` one could never match.
@@ -390,10 +378,11 @@ mod tests {
             return Some((rule, false));
         }
         let slash = format!("{path}/");
-        if !path.ends_with('/') && prefix(path).is_none() {
-            if let Some(rule) = exact(&slash).or(prefix(&slash)) {
-                return Some((rule, true));
-            }
+        if !path.ends_with('/')
+            && prefix(path).is_none()
+            && let Some(rule) = exact(&slash).or(prefix(&slash))
+        {
+            return Some((rule, true));
         }
         let longest = rules()
             .filter(|(_, (op, p))| op.starts_with('^') && path.starts_with(p))
