@@ -45,7 +45,7 @@ impl RoundRobin {
     /// let mut turns = RoundRobin::new([10, 10], 0);
     /// let mut tried = Excluded::default();
     /// let first = turns.pick(|i| !tried.contains(i)).unwrap();
-    /// tried.insert(first);
+    /// assert!(tried.insert(first));
     /// assert_eq!(turns.pick(|i| !tried.contains(i)), Some(1 - first));
     /// ```
     pub fn pick(&mut self, usable: impl Fn(usize) -> bool) -> Option<usize> {

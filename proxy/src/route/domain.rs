@@ -91,10 +91,10 @@ impl Names {
             if let Some(domain) = self.exact.get(host) {
                 return hit(*domain as usize, DomainMatch::Exact);
             }
-            if let Some(domain) = longest(&self.leading, host.bytes().rev(), host.len()) {
+            if let Some(domain) = longest(&self.leading, host.bytes().rev()) {
                 return hit(domain, DomainMatch::LeadingWildcard);
             }
-            if let Some(domain) = longest(&self.trailing, host.bytes(), host.len()) {
+            if let Some(domain) = longest(&self.trailing, host.bytes()) {
                 return hit(domain, DomainMatch::TrailingWildcard);
             }
             if let Some(domain) = self.regexes.first_match(host) {
@@ -105,14 +105,11 @@ impl Names {
     }
 }
 
-/// The longest key that leaves something for the wildcard.
-fn longest(tree: &Tree<u32>, host: impl Iterator<Item = u8>, len: usize) -> Option<usize> {
+/// The longest key the host begins with. A key ends with a dot and no label of a normal host is empty, so there is
+/// always something left for the wildcard.
+fn longest(tree: &Tree<u32>, host: impl Iterator<Item = u8>) -> Option<usize> {
     let mut last = None;
-    tree.walk(host, |domain, depth| {
-        if depth < len {
-            last = Some(domain as usize);
-        }
-    });
+    tree.walk(host, |domain, _| last = Some(domain as usize));
     last
 }
 
