@@ -183,7 +183,6 @@ pub(crate) struct Record {
 /// The rule that a request met.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Matched {
-    pub(crate) domain: usize,
     pub(crate) rule: usize,
     pub(crate) pool: usize,
 }
@@ -243,6 +242,7 @@ impl Drop for Record {
         #[expect(clippy::disallowed_methods, reason = "a log line says when it was written")]
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let route = self.route.as_ref();
+        let rule = route.map(|route| self.view.rule(route.rule));
         let pool = route.map(|route| self.view.pool(route.pool));
         let millis = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
         self.lines.push(&Line {
@@ -260,8 +260,8 @@ impl Drop for Record {
             bytes_out: self.sent,
             duration_ms: millis(self.started.elapsed()),
             sni: self.sni.as_deref(),
-            domain: route.map(|route| self.view.domain_name(route.domain)),
-            url: route.map(|route| self.view.rule_name(route.domain, route.rule)),
+            domain: rule.map(|rule| self.view.domain_name(rule.domain)),
+            url: rule.map(|rule| rule.url.as_str()),
             pool: pool.map(|pool| pool.name.as_str()),
             rs: route.zip(self.server).map(|(route, server)| self.view.server(route.pool, server).address),
             tunnel: pool.and_then(|pool| pool.tunnel.as_deref()),

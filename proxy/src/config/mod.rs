@@ -18,6 +18,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use rustls::sign::CertifiedKey;
 
+use crate::route::RouteTable;
+
 pub use self::certificate::{CertificateError, certified_key};
 pub use self::read::{Sections, read};
 
@@ -28,8 +30,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Sets of real servers.
     pub pools: Vec<Pool>,
-    /// Domains in the order of the file.
-    pub domains: Vec<Domain>,
+    /// Domains and URL rules.
+    pub routes: Routes,
     /// Proxies in front whose X-Forwarded-For is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Where request lines go.
@@ -156,21 +158,23 @@ pub enum Probe {
     },
 }
 
-/// Domains that share one set of URL rules.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Domain {
-    /// Patterns as written, checked.
-    pub patterns: Vec<String>,
-    /// Indices of the listeners it stands on.
-    pub listeners: Vec<usize>,
-    /// URL rules in the order of the file.
+/// Domains and URL rules, compiled.
+#[derive(Debug, Clone)]
+pub struct Routes {
+    /// The names of each domain as written, in the order of the file.
+    pub domains: Vec<String>,
+    /// Every URL rule; a table's target is an index into this.
     pub rules: Vec<Rule>,
+    /// One table per listener, in the order of the listeners.
+    pub tables: Vec<Arc<RouteTable>>,
 }
 
 /// One URL rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// Pattern as written, checked.
+    /// Index of its domain.
+    pub domain: usize,
+    /// Pattern as written.
     pub url: String,
     /// Index of the pool that answers.
     pub pool: usize,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use yaml::{Position, Reader, Setting};
+use yaml::{Position, Reader};
 
 use super::file::{
     AccessLogFile, AdminFile, DrainFile, ListenerFile, PoolFile, RouteFile, TrustedProxiesFile,
@@ -34,12 +34,12 @@ pub struct Sections<'a> {
 pub fn read(sections: &Sections<'_>, base: &Path, reader: &mut Reader<'_>) -> Config {
     let listeners = super::listener::read(sections.listeners, base, reader);
     let pools = super::pool::read(sections.pools, reader);
-    let domains = super::route::read(sections.routes, &listeners, &pools, reader);
+    let routes = super::route::read(sections.routes, &listeners, &pools, reader);
     let second = Duration::from_secs;
     Config {
         listeners,
         pools,
-        domains,
+        routes,
         trusted_proxies: reader.read_all(sections.trusted_proxies),
         access_log: match reader.read_or(sections.access_log.output.as_ref(), "stdout".into()).as_str() {
             "off" => AccessLog::Off,
@@ -90,19 +90,4 @@ pub(super) fn show_duration(duration: &Duration) -> String {
     } else {
         format!("{}s", duration.as_secs())
     }
-}
-
-/// Index of the entry that a setting names; a problem where there is none.
-pub(super) fn index_of<'n>(
-    reader: &mut Reader<'_>,
-    what: &str,
-    setting: &Setting<String>,
-    names: impl Iterator<Item = &'n str> + Clone,
-) -> Option<usize> {
-    let name = reader.read(setting)?;
-    let index = names.clone().position(|candidate| candidate == name);
-    if index.is_none() {
-        reader.unknown(setting.at(), what, &name, names);
-    }
-    index
 }

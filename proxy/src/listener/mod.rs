@@ -1,0 +1,106 @@
+//! VIP and port to requests: accept, TLS by SNI, HTTP/1.1 or HTTP/2.
+
+mod h1;
+mod h2;
+mod handler;
+mod limits;
+mod tls;
+mod tunnel;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+
+pub(crate) use self::h1::serve as serve_h1;
+pub(crate) use self::handler::{Handler, Request, Response, Switched};
+pub(crate) use self::limits::Limits;
+pub(crate) use self::tls::{Certificates, tls_state};
+use crate::drain::Draining;
+use crate::net::{Io, Stream};
+use crate::state::View;
+
+/// How long to wait when the process has no descriptor left for another connection.
+const EXHAUSTED: Duration = Duration::from_millis(50);
+
+/// Facts about a connection that the answers depend on.
+pub(crate) struct Connection {
+    pub(crate) listener: usize,
+    pub(crate) peer: SocketAddr,
+    pub(crate) https: bool,
+    /// The name the client asked for, in lower case.
+    pub(crate) sni: Option<Rc<str>>,
+}
+
+/// A listening socket as one worker sees it.
+pub(crate) struct Listening {
+    pub(crate) socket: TcpListener,
+    pub(crate) index: usize,
+    /// Connections that may still be accepted, over all workers.
+    pub(crate) permits: Arc<Semaphore>,
+}
+
+/// Accepts until the drain closes the listener.
+pub(crate) async fn accept<H>(listening: Listening, view: impl Fn() -> Rc<View>, handler: Rc<H>, draining: Draining)
+where
+    H: Handler<Connection = Connection> + 'static,
+{
+    let Listening { socket, index, permits } = listening;
+    let mut until = draining.clone();
+    loop {
+        let accepted = tokio::select! {
+            () = until.started() => return,
+            accepted = async {
+                // The permit first: a connection that is not allowed stays in the kernel's queue.
+                let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
+                Some((socket.accept().await, permit))
+            } => accepted,
+        };
+        let Some((accepted, permit)) = accepted else { return };
+        let Ok((stream, peer)) = accepted else {
+            tokio::time::sleep(EXHAUSTED).await;
+            continue;
+        };
+        let (view, handler, draining) = (view(), Rc::clone(&handler), draining.clone());
+        tokio::task::spawn_local(async move {
+            serve(stream, peer, index, &view, handler, draining).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn serve<H>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    listener: usize,
+    view: &View,
+    handler: Rc<H>,
+    draining: Draining,
+) where
+    H: Handler<Connection = Connection> + 'static,
+{
+    // Without it the end of a response waits for an acknowledgement; failure costs only speed.
+    let _ = stream.set_nodelay(true);
+    let state = view.listener(listener);
+    let limits = state.limits.clone();
+    let Some(tls) = &state.tls else {
+        let connection = Connection { listener, peer, https: false, sni: None };
+        return h1::serve(Io::new(Stream::Plain(stream)), &limits, &*handler, &connection, draining).await;
+    };
+    let handshake = TlsAcceptor::from(Arc::clone(&tls.config)).accept(stream);
+    let Ok(Ok(stream)) = tokio::time::timeout(limits.header_timeout, handshake).await else { return };
+    let (_, session) = stream.get_ref();
+    let sni = session.server_name().map(|name| Rc::from(name.to_ascii_lowercase()));
+    let is_h2 = session.alpn_protocol() == Some(b"h2");
+    let connection = Connection { listener, peer, https: true, sni };
+    let stream = Stream::Tls(Box::new(stream));
+    if is_h2 {
+        h2::serve(stream, &limits, handler, Rc::new(connection), draining).await;
+    } else {
+        h1::serve(Io::new(stream), &limits, &*handler, &connection, draining).await;
+    }
+}
