@@ -3,9 +3,10 @@
 //! It decides the order only. Which RS may be used at all is said by the caller for each pick; see
 //! [`Pool`](super::Pool). One [`RoundRobin`] belongs to one worker and one pool, nothing in it is shared.
 //!
-//! The method is nginx's: at each pick every usable RS gains its weight, the one that has most is chosen and pays
-//! what all of them gained. Picks of a heavy RS are spread between those of the others instead of coming in a row.
-//! An RS that cannot be used keeps what it has, so the sum over all is always 0 and its return causes no burst.
+//! The method is nginx's: at each pick every usable RS gains its weight, the one that has most is chosen and
+//! pays what all of them gained. Picks of a heavy RS are spread between those of the others instead of coming
+//! in a row. An RS that cannot be used keeps what it has, so the sum over all is always 0 and its return
+//! causes no burst.
 
 /// The turns of one worker through the RS of one pool.
 #[derive(Clone, Debug)]
@@ -22,8 +23,8 @@ struct Turn {
 impl RoundRobin {
     /// Starts with one weight for each RS, in the order of the pool; 0 never gets a turn (drain).
     ///
-    /// `offset` is the number of picks to start after, taken modulo the number of RS with a weight. Workers with
-    /// different offsets do not all send their first requests to the same RS.
+    /// `offset` is the number of picks to start after, taken modulo the number of RS with a weight. Workers
+    /// with different offsets do not all send their first requests to the same RS.
     pub fn new(weights: impl IntoIterator<Item = u8>, offset: usize) -> Self {
         let turns = weights.into_iter().map(|weight| Turn { weight: weight.into(), current: 0 }).collect();
         let mut this = Self { turns };
@@ -34,8 +35,8 @@ impl RoundRobin {
         this
     }
 
-    /// The index of the RS whose turn it is among those with a weight for which `usable` says so; `None` if there
-    /// is none. `usable` is asked once for each RS with a weight. Time is linear in their number.
+    /// The index of the RS whose turn it is among those with a weight for which `usable` says so; `None` if
+    /// there is none. `usable` is asked once for each RS with a weight. Time is linear in their number.
     ///
     /// To try another RS after a failure, leave the [`Excluded`] ones out:
     ///
@@ -172,7 +173,7 @@ mod tests {
             prop_assert_eq!(counts, weights.iter().map(|w| usize::from(*w)).collect::<Vec<_>>());
         }
 
-        /// However often RS come and go, each stays within a few turns of its share: the state does not run away.
+        /// However often RS come and go, each stays within a few turns of its share.
         #[test]
         fn no_history_makes_a_burst(
             weights in prop::collection::vec(1u8..=100, 2..6),

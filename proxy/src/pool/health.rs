@@ -1,13 +1,13 @@
 //! The health of one RS: from the outcomes of probes to a verdict.
 //!
-//! It decides when the next probe starts and when the verdict changes. It never sends a probe, reads no clock and
-//! does not know the pool; whether a request may go to an RS without a good verdict is decided by
+//! It decides when the next probe starts and when the verdict changes. It never sends a probe, reads no clock
+//! and does not know the pool; whether a request may go to an RS without a good verdict is decided by
 //! [`Pool`](super::Pool). One prober owns each [`Health`] and publishes its state in a
 //! [`HealthCell`](super::HealthCell).
 //!
-//! *The first probe decides at once*, as in HAProxy, whose servers start one failure away from down: a success
-//! makes the RS up without waiting for `rise`, a failure makes it down without waiting for `fall`. Afterwards
-//! `fall` failures in a row make it down and `rise` successes in a row make it up.
+//! *The first probe decides at once*, as in HAProxy, whose servers start one failure away from down: a
+//! success makes the RS up without waiting for `rise`, a failure makes it down without waiting for `fall`.
+//! Afterwards `fall` failures in a row make it down and `rise` successes in a row make it up.
 
 use std::time::{Duration, Instant};
 
@@ -31,10 +31,10 @@ impl Default for ProbePolicy {
 }
 
 impl ProbePolicy {
-    /// How long CLB lets an RS that stopped answering pass for healthy: `timeout * fall + interval * (fall - 1)`,
-    /// counted from the first probe that fails; 16 s with the defaults. It waits `interval` after the end of a
-    /// probe. Here the interval counts from start to start, so a verdict comes earlier:
-    /// `timeout + interval * (fall - 1)`, 12 s, never later.
+    /// How long CLB lets an RS that stopped answering pass for healthy, counted from the first probe that
+    /// fails: `timeout * fall + interval * (fall - 1)`, 16 s with the defaults. It waits `interval` after the
+    /// end of a probe. Here the interval counts from start to start, so the verdict never comes later than
+    /// `timeout + interval * (fall - 1)`: 12 s.
     pub fn clb_fail_window(&self) -> Duration {
         let fall = self.fall.max(1);
         self.timeout.saturating_mul(fall).saturating_add(self.interval.saturating_mul(fall - 1))
@@ -109,8 +109,9 @@ impl Health {
 
     /// A probe starts now; the next one is due an interval later.
     ///
-    /// `jitter` is subtracted from that interval, at most a tenth of it, and keeps probes that began together from
-    /// staying together. After a pause of the whole process one probe is due, not one for each interval missed.
+    /// `jitter` is subtracted from that interval, at most a tenth of it, and keeps probes that began together
+    /// from staying together. After a pause of the whole process one probe is due, not one for each interval
+    /// missed.
     pub fn probe_started(&mut self, now: Instant, jitter: Duration) {
         self.next_probe = now + (self.policy.interval - jitter.min(self.policy.interval / 10));
     }
@@ -141,8 +142,8 @@ impl Health {
         Some(Transition { from, to, lasted })
     }
 
-    /// Probes by another policy from now on, keeping the verdict: a reload is no reason to forget it. The next
-    /// probe comes no later than the new interval demands.
+    /// Probes by another policy from now on, keeping the verdict: a reload is no reason to forget it. The
+    /// next probe comes no later than the new interval demands.
     pub fn set_policy(&mut self, policy: ProbePolicy, now: Instant) {
         self.policy = policy;
         self.next_probe = self.next_probe.min(now + policy.interval);

@@ -1,13 +1,13 @@
 //! Which RS of a pool may get a request, and whose turn it is.
 //!
-//! It decides from published health and weights alone. It never probes, dials or counts connections: whether an RS
-//! is full is said by the caller. Stands between the route and the dial; [`balance`](RoundRobin) holds the turns of
-//! one worker, [`health`](Health) turns probes into verdicts.
+//! It decides from published health and weights alone. It never probes, dials or counts connections: whether
+//! an RS is full is said by the caller. Stands between the route and the dial; [`balance`](RoundRobin) holds
+//! the turns of one worker, [`health`](Health) turns probes into verdicts.
 //!
 //! # Who is used
 //!
-//! Only RS with a weight count; weight 0 (drain) gets nothing new and its health says nothing about the pool. The
-//! first line that applies decides:
+//! Only RS with a weight count; weight 0 (drain) gets nothing new and its health says nothing about the pool.
+//! The first line that applies decides:
 //!
 //! | health of the RS with a weight | used |
 //! |---|---|
@@ -16,8 +16,8 @@
 //! | some are `Probing` since the pool began, the rest `Down` | those: not known is better than known to fail |
 //! | all are `Down`, or joined a pool that was live and are `Probing` | as [`AllDown`] says: all, or none (503) |
 //!
-//! So an RS that is added to a live pool waits for its first success, and a pool that has just begun does not wait
-//! for probes.
+//! So an RS that is added to a live pool waits for its first success, and a pool that has just begun does not
+//! wait for probes.
 
 mod balance;
 mod health;
@@ -29,7 +29,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 pub use self::balance::{Excluded, RoundRobin};
 pub use self::health::{Health, HealthState, ProbeOutcome, ProbePolicy, Transition};
 
-/// One real server of a pool. Its address is its identity within the pool: state is kept by it across reloads.
+/// One real server of a pool. Its address is its identity within the pool: state is kept by it across
+/// reloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RealServer {
     /// Where it listens.
@@ -55,8 +56,8 @@ pub enum AllDown {
     Refuse,
 }
 
-/// The health of one RS as the workers see it: written by its prober alone, read for every request, kept across
-/// reloads.
+/// The health of one RS as the workers see it: written by its prober alone, read for every request, kept
+/// across reloads.
 #[derive(Debug)]
 pub struct HealthCell {
     state: AtomicU8,
@@ -69,8 +70,8 @@ impl HealthCell {
         Self { state: AtomicU8::new(HealthState::Unchecked as u8), joined_live: false }
     }
 
-    /// For an RS whose first probe is about to start. `joined_live`: it was added by a reload to a pool that was
-    /// already serving, and waits for its first success where the others do not.
+    /// For an RS whose first probe is about to start. `joined_live`: it was added by a reload to a pool that
+    /// was already serving, and waits for its first success where the others do not.
     pub fn probing(joined_live: bool) -> Self {
         Self { state: AtomicU8::new(HealthState::Probing as u8), joined_live }
     }
@@ -124,8 +125,8 @@ impl Pool {
 
     /// The RS for a request: usable, not tried before, with room for one more (`has_room`), whose turn it is.
     ///
-    /// `None` if there is none. The RS that are used are chosen without regard to `tried` and `has_room`: a down RS
-    /// does not become usable because the others are full.
+    /// `None` if there is none. The RS that are used are chosen without regard to `tried` and `has_room`: a
+    /// down RS does not become usable because the others are full.
     pub fn pick(
         &self,
         turns: &mut RoundRobin,
@@ -139,7 +140,7 @@ impl Pool {
             })
         };
         let usable = self.usable();
-        // A verdict may change between the look at the pool and the look at the RS. No request fails for that.
+        // A verdict may change between the look at the pool and the look at the RS: no request fails for it.
         pick(usable).or_else(|| Some(self.usable()).filter(|now| *now != usable).and_then(pick))
     }
 

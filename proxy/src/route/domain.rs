@@ -1,7 +1,7 @@
 //! Host -> domain, in the order of nginx's `server_name`.
 //!
-//! It decides which domain a host belongs to and refuses names that cannot work. It never looks at a path. The
-//! precedence and the spelling of names are in the [parent](super).
+//! It decides which domain a host belongs to and refuses names that cannot work. It never looks at a path.
+//! The precedence and the spelling of names are in the [parent](super).
 
 use std::collections::HashMap;
 
@@ -105,8 +105,8 @@ impl Names {
     }
 }
 
-/// The longest key the host begins with. A key ends with a dot and no label of a normal host is empty, so there is
-/// always something left for the wildcard.
+/// The longest key the host begins with. A key ends with a dot and no label of a normal host is empty, so
+/// there is always something left for the wildcard.
 fn longest(tree: &Tree<u32>, host: impl Iterator<Item = u8>) -> Option<usize> {
     let mut last = None;
     tree.walk(host, |domain, _| last = Some(domain as usize));

@@ -1,8 +1,9 @@
 //! The one spelling of a host on which routing decides.
 //!
-//! Takes what stood in `Host`, `:authority` or the authority of an absolute target and gives the name alone: lower
-//! case, without port and without the trailing dot. Anything that is not a plain authority is refused, so that
-//! proxy and RS cannot read two different hosts from one value. It never resolves a name and never looks at a route.
+//! Takes what stood in `Host`, `:authority` or the authority of an absolute target and gives the name alone:
+//! lower case, without port and without the trailing dot. Anything that is not a plain authority is refused,
+//! so that proxy and RS cannot read two different hosts from one value. It never resolves a name and never
+//! looks at a route. Stands between the parsed request head and [`RouteTable::find`](super::RouteTable::find).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,16 +14,16 @@ const MAX_HOST: usize = 253;
 
 /// The normal form of a host as a client sent it; `None` if it is not a valid one (the answer is 400).
 ///
-/// * Letters become lower case; one trailing dot and the port (`:`, then at most five digits up to 65535, or none:
-///   RFC 3986, section 3.2.3) are dropped.
-/// * Allowed in a name are the unreserved characters and sub-delimiters of RFC 3986, section 3.2.2; percent-encoded
-///   bytes are refused although the RFC allows them, because a second spelling of a name serves only an attacker.
-///   Empty labels and names over 253 bytes are refused.
+/// * Letters become lower case; one trailing dot and the port (`:`, then at most five digits up to 65535, or
+///   none: RFC 3986, section 3.2.3) are dropped.
+/// * Allowed in a name are the unreserved characters and sub-delimiters of RFC 3986, section 3.2.2;
+///   percent-encoded bytes are refused although the RFC allows them, because a second spelling of a name
+///   serves only an attacker. Empty labels and names over 253 bytes are refused.
 /// * `[...]` must hold an IPv6 address, without a zone; its normal form is the one of RFC 5952, in brackets.
 /// * User information (`user@host`) is refused (RFC 9110, section 4.2.4).
 ///
-/// Allocates only if the spelling has to change. An empty host is `None`; a request that may come without one is
-/// routed with the host `""`, which [`find`](super::RouteTable::find) sends to the default domain.
+/// Allocates only if the spelling has to change. An empty host is `None`; a request that may come without one
+/// is routed with the host `""`, which [`find`](super::RouteTable::find) sends to the default domain.
 pub fn normalise_host(raw: &[u8]) -> Option<Cow<'_, str>> {
     let raw = std::str::from_utf8(raw).ok()?;
     if let Some(rest) = raw.strip_prefix('[') {

@@ -1,9 +1,9 @@
 //! Which rule a request belongs to: host -> domain, path -> URL rule.
 //!
 //! A [`RouteTable`] is compiled once from the domains of one listener and asked once per request. It knows no
-//! listener, pool or limit: a rule carries a number, its `target`, that means something to the caller only. It reads
-//! no headers, changes nothing and allocates nothing unless one of several regular expressions decides. The words
-//! and the precedence are those of nginx (`server_name`, `location`) and of Tencent CLB.
+//! listener, pool or limit: a rule carries a number, its `target`, that means something to the caller only.
+//! It reads no headers, changes nothing and allocates nothing unless one of several regular expressions
+//! decides. The words and the precedence are those of nginx (`server_name`, `location`) and of Tencent CLB.
 //!
 //! # Domains
 //!
@@ -15,9 +15,9 @@
 //! | `~^www\d+\.example\.com$` | a regular expression, case-insensitive, unanchored |
 //! | `*`, or the flag `default` | every host that nothing else matches |
 //!
-//! The first of these decides: exact name, longest name with the wildcard in front, longest name with the wildcard
-//! behind, first regular expression in file order, default domain. Inside the domain only its own rules count: a
-//! domain without a matching rule answers 404 and never falls back to another domain.
+//! The first of these decides: exact name, longest name with the wildcard in front, longest name with the
+//! wildcard behind, first regular expression in file order, default domain. Inside the domain only its own
+//! rules count: a domain without a matching rule answers 404 and never falls back to another domain.
 //!
 //! # URL rules
 //!
@@ -28,19 +28,20 @@
 //! | `/a` | paths that begin so: `/a`, `/a/`, `/a/b` and, as in nginx, `/ab` |
 //! | `~ re`, `~* re` | a regular expression, unanchored; with `*` case-insensitive |
 //!
-//! Order: exact; then the longest prefix if it is `^~`; then the first regular expression in file order; then the
-//! longest prefix; else 404. Paths are matched as [`normalise_path`] writes them: `%20` stays `%20` also for
-//! regular expressions.
+//! Order: exact; then the longest prefix if it is `^~`; then the first regular expression in file order; then
+//! the longest prefix; else 404. Paths are matched as [`normalise_path`] writes them: `%20` stays `%20` also
+//! for regular expressions.
 //!
 //! **The missing slash.** A path `/a` that does not end in `/` is redirected (301) to `/a/` if there is a rule
-//! `/a/` (exact, `^~` or prefix) and none for `/a` itself (exact, `^~` or prefix). As in nginx this comes before
-//! regular expressions and before shorter prefixes, so `/` does not swallow it.
+//! `/a/` (exact, `^~` or prefix) and none for `/a` itself (exact, `^~` or prefix). As in nginx this comes
+//! before regular expressions and before shorter prefixes, so `/` does not swallow it.
 //!
 //! # Cost
 //!
-//! Exact names are found by one keyed hash (SipHash, so clients cannot choose collisions); wildcards, exact paths
-//! and prefixes by one walk down a radix tree each. The cost follows the length of host and path and not the number
-//! of domains and rules. Regular expressions of one domain are one automaton and take time linear in the path.
+//! Exact names are found by one keyed hash (SipHash, so clients cannot choose collisions); wildcards, exact
+//! paths and prefixes by one walk down a radix tree each. The cost follows the length of host and path and
+//! not the number of domains and rules. Regular expressions of one domain are one automaton and take time
+//! linear in the path.
 
 mod domain;
 mod host;
@@ -98,8 +99,8 @@ impl RouteTable {
         if errors.is_empty() { Ok(Self { names, rules }) } else { Err(errors) }
     }
 
-    /// The rule for a request. `host` as [`normalise_host`] and `path` as [`normalise_path`] wrote them; a request
-    /// without a host has the host `""`, which only the default domain takes.
+    /// The rule for a request. `host` as [`normalise_host`] and `path` as [`normalise_path`] wrote them; a
+    /// request without a host has the host `""`, which only the default domain takes.
     pub fn find(&self, host: &str, path: &str) -> Outcome {
         let Some(DomainHit { domain, matched }) = self.find_domain(host) else { return Outcome::NoDomain };
         let found = self.rules.get(domain).and_then(|rules| rules.find(path));
@@ -125,7 +126,8 @@ impl RouteTable {
 pub enum Outcome {
     /// Forward by this rule.
     Rule(Found),
-    /// Answer 301 to the same path with `/` appended (and the query, if any); the rule is the one waiting there.
+    /// Answer 301 to the same path with `/` appended (and the query, if any); the rule is the one waiting
+    /// there.
     RedirectToSlash(Found),
     /// The domain has no rule for the path: 404.
     NoRule {
@@ -134,7 +136,8 @@ pub enum Outcome {
         /// How its name matched.
         domain_match: DomainMatch,
     },
-    /// No domain takes the host and there is no default: 404, or 421 where the connection was for another host.
+    /// No domain takes the host and there is no default: 404, or 421 where the connection was for another
+    /// host.
     NoDomain,
 }
 
@@ -300,7 +303,8 @@ fn parse_regex(pattern: &str, ignore_case: bool) -> Result<String, String> {
         return Err("the regular expression is empty: write one, or leave the entry out".to_owned());
     }
     match regex_set(&[pattern], ignore_case) {
-        // All expressions of a set have the same options, so the one that may differ is written into the pattern.
+        // All expressions of a set have the same options, so the one that may differ is written into the
+        // pattern.
         Ok(_) => Ok(if ignore_case { format!("(?i){pattern}") } else { pattern.to_owned() }),
         Err(regex::Error::CompiledTooBig(_)) => {
             Err("the regular expression is too large: use smaller repetition counts".to_owned())

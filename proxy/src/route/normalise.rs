@@ -43,10 +43,10 @@ impl NormalPath<'_> {
 
     /// What goes to the RS.
     ///
-    /// As it came, if it was normal or differs only in a spelling that RFC 3986, section 6.2.2, calls equivalent
-    /// (encoded unreserved characters, the case of hexadecimal digits): signatures over the path stay valid. The
-    /// normal form, if segments were resolved or raw bytes had to be encoded: there an RS might disagree about what
-    /// the path names, and it must act on what was matched.
+    /// As it came, if it was normal or differs only in a spelling that RFC 3986, section 6.2.2, calls
+    /// equivalent (encoded unreserved characters, the case of hexadecimal digits): signatures over the path
+    /// stay valid. The normal form, if segments were resolved, an encoded dot was decoded or raw bytes had to
+    /// be encoded: there an RS might disagree about what the path names, and it must act on what was matched.
     pub fn forwarded(&self) -> &str {
         self.equivalent.unwrap_or(&self.normal)
     }
@@ -54,11 +54,13 @@ impl NormalPath<'_> {
 
 /// Brings the path of a request (without the query) into its normal form, RFC 3986, section 6.2.2:
 ///
-/// * percent-encoded unreserved characters are decoded, once; other encodings stay, with upper-case digits. So
-///   `%2F` and `%5C` never separate segments;
-/// * `.` and `..` segments, also those written with `%2E`, are resolved (section 5.2.4); above the root is an error;
+/// * percent-encoded unreserved characters are decoded, once; other encodings stay, with upper-case digits.
+///   So `%2F` and `%5C` never separate segments;
+/// * `.` and `..` segments, also those written with `%2E`, are resolved (section 5.2.4); above the root is an
+///   error;
 /// * `//` stays as it is;
-/// * a raw `\` becomes `%5C` and raw bytes from 0x80 are encoded, so that both spellings match the same rules.
+/// * a raw `\` becomes `%5C` and raw bytes from 0x80 are encoded, so that both spellings match the same
+///   rules.
 ///
 /// Allocates only if the path has to change.
 pub fn normalise_path(raw: &[u8]) -> Result<NormalPath<'_>, PathError> {

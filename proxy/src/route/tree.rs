@@ -1,9 +1,9 @@
 //! A compact radix tree over bytes, compiled once: which of the stored keys begin this text?
 //!
-//! It decides nothing about routing; [`super::domain`] and [`super::url`] say what a key means. One walk visits
-//! every stored key that the text begins with, shortest first, and stops where the text leaves the tree: its cost
-//! follows the length of the text and never the number of keys. No hashing is involved, so no text a client
-//! chooses can make a walk slow.
+//! It decides nothing about routing; [`super::domain`] and [`super::url`] say what a key means. One walk
+//! visits every stored key that the text begins with, shortest first, and stops where the text leaves the
+//! tree: its cost follows the length of the text and never the number of keys. No hashing is involved, so no
+//! text a client chooses can make a walk slow.
 
 use std::ops::Range;
 
@@ -58,8 +58,8 @@ impl<V: Copy> Tree<V> {
         tree
     }
 
-    /// Calls `found` with every stored key that `text` begins with, shortest first: its value and its length in
-    /// bytes. Returns the number of nodes it looked at.
+    /// Calls `found` with every stored key that `text` begins with, shortest first: its value and its length
+    /// in bytes. Returns the number of nodes it looked at.
     pub(super) fn walk(&self, text: impl IntoIterator<Item = u8>, mut found: impl FnMut(V, usize)) -> usize {
         let mut text = text.into_iter();
         let (mut visited, mut depth) = (0, 0);
@@ -89,8 +89,8 @@ impl<V: Copy> Tree<V> {
     }
 }
 
-/// How many bytes after `depth` all keys of a sorted, non-empty group have in common: those of the first and the
-/// last, because everything between them is in order.
+/// How many bytes after `depth` all keys of a sorted, non-empty group have in common: those of the first and
+/// the last, because everything between them is in order.
 fn shared_len<V>(group: &[(Vec<u8>, V)], depth: usize) -> usize {
     let (first, last) = (&group[0].0[depth..], &group[group.len() - 1].0[depth..]);
     first.iter().zip(last).take_while(|(a, b)| a == b).count()

@@ -1,7 +1,7 @@
 //! Path -> URL rule within one domain, in the order of nginx's `location`.
 //!
-//! It decides which rule a path belongs to and whether only a slash is missing, and refuses patterns that cannot
-//! work. It never looks at host, query or method. The precedence is in the [parent](super).
+//! It decides which rule a path belongs to and whether only a slash is missing, and refuses patterns that
+//! cannot work. It never looks at host, query or method. The precedence is in the [parent](super).
 
 use std::collections::HashMap;
 
@@ -86,8 +86,8 @@ impl Rules {
     pub(super) fn find(&self, path: &str) -> Option<RuleHit> {
         let (mut here, mut with_slash) = (Slot::default(), Slot::default());
         let mut longest = None;
-        // One walk answers three questions: what stands at the path, what is its longest prefix, and what would
-        // stand there with a slash added.
+        // One walk answers three questions: what stands at the path, what is its longest prefix, and what
+        // would stand there with a slash added.
         let slash = if path.ends_with('/') { None } else { Some(b'/') };
         self.paths.walk(path.bytes().chain(slash), |slot, depth| {
             if depth > path.len() {
@@ -175,7 +175,8 @@ fn check_exact(path: &str) -> Result<String, String> {
     check_normal(path, normal.as_str())
 }
 
-/// A prefix may end in the middle of a segment: `/.` is a good one although the path `/.` has another normal form.
+/// A prefix may end in the middle of a segment: `/.` is a good one although the path `/.` has another normal
+/// form.
 fn check_prefix(path: &str) -> Result<String, String> {
     check_characters(path)?;
     let whole = format!("{path}x");
