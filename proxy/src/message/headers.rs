@@ -28,6 +28,12 @@ impl Headers {
         self.fields.clear();
     }
 
+    /// Makes room for that many more fields with that many bytes of names and values, at one go.
+    pub fn reserve(&mut self, fields: usize, text: usize) {
+        self.fields.reserve(fields);
+        self.text.reserve(text);
+    }
+
     /// Number of fields.
     pub fn len(&self) -> usize {
         self.fields.len()

@@ -1,0 +1,418 @@
+//! Which fields pass from one side to the other: hop-by-hop fields end here (RFC 9110 7.6.1), and what the RS is
+//! told about the client is true. It never looks at routes and knows no codec. Order matters: everything a
+//! client could have forged is removed first and the proxy's own fields are added last, so that no field
+//! of the proxy can be named in Connection and taken away.
+
+use std::{
+    io::Write as _,
+    net::{IpAddr, SocketAddr},
+    str,
+};
+
+use crate::message::{Headers, RequestHead, ResponseHead};
+
+/// Who sends a request, as the listener knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Client {
+    /// The other end of the connection, or what the PROXY protocol says about it.
+    pub peer: IpAddr,
+    /// Whether what the peer says about clients behind it is believed.
+    pub trusted: bool,
+    /// Whether the request came over TLS.
+    pub https: bool,
+}
+
+/// Makes the fields of a request those for the RS. Removed: Connection and what it names, all other
+/// hop-by-hop fields, framing (written anew by the codec), proxy credentials (RFC 9110 11.7.2), and what
+/// an untrusted peer says about clients, also when spelled with underscores. Added: `TE: trailers` if the
+/// client takes them, X-Forwarded-For, X-Forwarded-Proto, X-Real-IP.
+///
+/// With `upgrade` the offer in Upgrade is passed on (RFC 9110 7.8), except one of `h2c`.
+pub fn request(head: &mut RequestHead, from: &Client, upgrade: bool) {
+    let headers = &mut head.headers;
+    let trailers = headers.elements("te").any(is_trailers);
+    let chain = from.trusted.then(|| forwarded_for(headers)).flatten();
+    let named = Named::of(headers);
+    let mut offers = false;
+    let mut told_scheme = 0_usize;
+    let mut told_address = 0_usize;
+    headers.retain(|name, value| {
+        if is(name, "upgrade") {
+            let passes = upgrade && !value.split(|&byte| byte == b',').any(is_h2c);
+            offers |= passes;
+            return passes;
+        }
+        if is_hop_by_hop(name) || is_ours_to_write(name) || named.has(name) || is_look_alike(name) {
+            return false;
+        }
+        if !is_about_client(name) {
+            return true;
+        }
+        let passes = from.trusted && !is(name, "x-forwarded-for");
+        told_scheme += usize::from(passes && is(name, "x-forwarded-proto"));
+        told_address += usize::from(passes && is(name, "x-real-ip"));
+        passes
+    });
+
+    match (offers, trailers) {
+        (true, true) => headers.append("Connection", "Upgrade, TE"),
+        (true, false) => headers.append("Connection", "Upgrade"),
+        (false, true) => headers.append("Connection", "TE"),
+        (false, false) => {}
+    }
+    if trailers {
+        headers.append("TE", "trailers");
+    }
+    let mut buffer = [0; LONGEST_ADDRESS];
+    let address = address_text(from.peer, &mut buffer);
+    match chain {
+        Some(mut chain) => {
+            chain.extend_from_slice(b", ");
+            chain.extend_from_slice(address);
+            headers.append("X-Forwarded-For", chain);
+        }
+        None => headers.append("X-Forwarded-For", address),
+    }
+    // One value of a trusted peer stays; several contradict each other.
+    if told_scheme != 1 {
+        headers.set("X-Forwarded-Proto", if from.https { "https" } else { "http" });
+    }
+    if told_address != 1 {
+        headers.set("X-Real-IP", address);
+    }
+}
+
+/// Makes the fields of a response those for the client: without Connection and what it names, and without other
+/// hop-by-hop fields. Content-Length stays, since with HEAD and 304 it is all there is (RFC 9110 8.6); the codec
+/// writes its own wherever there is a body. Upgrade stays with 101 alone. Date is the caller's.
+pub fn response(head: &mut ResponseHead) {
+    let named = Named::of(&head.headers);
+    let switching = head.status == http::StatusCode::SWITCHING_PROTOCOLS;
+    let mut switched = false;
+    head.headers.retain(|name, value| {
+        if is(name, "upgrade") {
+            let passes = switching && !value.split(|&byte| byte == b',').any(is_h2c);
+            switched |= passes;
+            return passes;
+        }
+        !is_hop_by_hop(name) && !named.has(name)
+    });
+    if switched {
+        head.headers.append("Connection", "Upgrade");
+    }
+}
+
+/// The client as it is logged and limited: the nearest address that is not trusted, walking X-Forwarded-For from
+/// right to left, since each hop vouches only for the one before it. What cannot be read ends the walk, and
+/// so do 32 hops: the answer is then the last address somebody trusted has vouched for.
+pub fn client_address(headers: &Headers, peer: IpAddr, trusted: &dyn Fn(IpAddr) -> bool) -> IpAddr {
+    const MOST_HOPS: usize = 32;
+    let mut address = peer.to_canonical();
+    let lines = headers.get_all("x-forwarded-for").count();
+    // Each line needs a walk over the fields: no more lines than hops.
+    let lines =
+        (0..lines).rev().take(MOST_HOPS).filter_map(|line| headers.get_all("x-forwarded-for").nth(line));
+    let hops = lines.flat_map(|line| line.rsplit(|&byte| byte == b','));
+    for hop in hops.take(MOST_HOPS) {
+        if !trusted(address) {
+            break;
+        }
+        let Some(next) = parse_address(hop.trim_ascii()) else { break };
+        address = next;
+    }
+    address
+}
+
+/// Joins the crumbs into which HTTP/2 may split Cookie, for HTTP/1.1 and for whoever looks at cookies
+/// (RFC 9113 8.2.3). One field or none is left as it is.
+pub fn join_cookies(headers: &mut Headers) {
+    if headers.get_all("cookie").nth(1).is_none() {
+        return;
+    }
+    let mut joined = Vec::new();
+    for crumb in headers.get_all("cookie").filter(|crumb| !crumb.is_empty()) {
+        if !joined.is_empty() {
+            joined.extend_from_slice(b"; ");
+        }
+        joined.extend_from_slice(crumb);
+    }
+    headers.set("Cookie", joined);
+}
+
+/// The fields named in Connection, without those that are never meant by it.
+struct Named(Vec<u8>);
+
+impl Named {
+    /// Allocates only when there is a name beyond the usual ones.
+    fn of(headers: &Headers) -> Self {
+        let mut names = Vec::new();
+        for name in headers.elements("connection") {
+            if !is(name, "close") && !is_hop_by_hop(name) && !is_end_to_end(name) {
+                names.extend_from_slice(name);
+                names.push(b',');
+            }
+        }
+        Self(names)
+    }
+
+    fn has(&self, name: &[u8]) -> bool {
+        !self.0.is_empty() && self.0.split(|&byte| byte == b',').any(|named| named.eq_ignore_ascii_case(name))
+    }
+}
+
+fn is(name: &[u8], other: &str) -> bool {
+    name.eq_ignore_ascii_case(other.as_bytes())
+}
+
+/// Fields that end at the next hop (RFC 9110 7.6.1, 11.7), named in Connection or not.
+fn is_hop_by_hop(name: &[u8]) -> bool {
+    match name.len() {
+        2 => is(name, "te"),
+        7 => is(name, "upgrade"),
+        10 => is(name, "connection") || is(name, "keep-alive"),
+        14 => is(name, "http2-settings"),
+        16 => is(name, "proxy-connection"),
+        17 => is(name, "transfer-encoding"),
+        19 => is(name, "proxy-authorization"),
+        _ => false,
+    }
+}
+
+/// Fields of a request the codec writes itself.
+fn is_ours_to_write(name: &[u8]) -> bool {
+    match name.len() {
+        4 => is(name, "host"),
+        14 => is(name, "content-length"),
+        _ => false,
+    }
+}
+
+/// Fields that concern the two ends. A peer that names them in Connection wants the other end not to see them.
+fn is_end_to_end(name: &[u8]) -> bool {
+    const FIELDS: [&str; 11] = [
+        "authorization",
+        "cache-control",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "content-type",
+        "cookie",
+        "host",
+        "origin",
+        "set-cookie",
+        "strict-transport-security",
+    ];
+    is_about_client(name) || FIELDS.iter().any(|field| is(name, field))
+}
+
+/// Fields in which proxies tell who the client is.
+fn is_about_client(name: &[u8]) -> bool {
+    let family = || name.get(..12).is_some_and(|start| is(start, "x-forwarded-"));
+    match name.len() {
+        9 => is(name, "x-real-ip") || is(name, "forwarded"),
+        _ => family(),
+    }
+}
+
+/// With an underscore, a name means the same to every RS that hands fields on as variables (RFC 3875 4.1.18).
+fn is_look_alike(name: &[u8]) -> bool {
+    const LONGEST: usize = 32;
+    if !name.contains(&b'_') {
+        return false;
+    }
+    let mut hyphens = [0; LONGEST];
+    let Some(hyphens) = hyphens.get_mut(..name.len()) else {
+        return name.get(..12).is_some_and(is_look_alike);
+    };
+    for (to, &from) in hyphens.iter_mut().zip(name) {
+        *to = if from == b'_' { b'-' } else { from };
+    }
+    is_about_client(hyphens) || is_hop_by_hop(hyphens) || is_ours_to_write(hyphens)
+}
+
+/// `trailers` among the codings in TE (RFC 9110 10.1.4).
+fn is_trailers(element: &[u8]) -> bool {
+    element.split(|&byte| byte == b';').next().is_some_and(|name| is(name.trim_ascii(), "trailers"))
+}
+
+fn is_h2c(protocol: &[u8]) -> bool {
+    is(protocol.trim_ascii(), "h2c")
+}
+
+/// All X-Forwarded-For as one value; `None` when there is none or nothing in them.
+fn forwarded_for(headers: &Headers) -> Option<Vec<u8>> {
+    let mut chain = Vec::new();
+    for value in headers.get_all("x-forwarded-for").filter(|value| !value.is_empty()) {
+        if !chain.is_empty() {
+            chain.extend_from_slice(b", ");
+        }
+        chain.extend_from_slice(value);
+    }
+    (!chain.is_empty()).then_some(chain)
+}
+
+/// The longest text of an address: IPv6 with an IPv4 tail.
+const LONGEST_ADDRESS: usize = 45;
+
+/// The address as text; one of IPv4 as such, also where a socket of IPv6 took the connection.
+fn address_text(address: IpAddr, buffer: &mut [u8; LONGEST_ADDRESS]) -> &[u8] {
+    let mut rest = &mut buffer[..];
+    let complete = write!(rest, "{}", address.to_canonical());
+    let left = rest.len();
+    debug_assert!(complete.is_ok(), "the longest address fits");
+    buffer.get(..LONGEST_ADDRESS - left).unwrap_or_default()
+}
+
+/// An address as proxies write it: with or without brackets, with or without a port.
+fn parse_address(text: &[u8]) -> Option<IpAddr> {
+    let text = str::from_utf8(text).ok()?;
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let address =
+        bare.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|socket| socket.ip())).ok()?;
+    Some(address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: Client =
+        Client { peer: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), trusted: false, https: true };
+    const TRUSTED: Client = Client { trusted: true, ..PEER };
+
+    fn lines(headers: &Headers) -> String {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        headers.iter().map(|(name, value)| text(name) + ": " + &text(value) + "\n").collect()
+    }
+
+    fn headers(text: &str) -> Headers {
+        let mut headers = Headers::new();
+        for line in text.lines() {
+            let (name, value) = line.split_once(": ").unwrap_or((line, ""));
+            headers.append(name, value);
+        }
+        headers
+    }
+
+    fn requested(text: &str, from: &Client, upgrade: bool) -> String {
+        let mut head = RequestHead { headers: headers(text), ..RequestHead::default() };
+        request(&mut head, from, upgrade);
+        lines(&head.headers)
+    }
+
+    fn responded(status: u16, text: &str) -> String {
+        let mut head = ResponseHead::new(http::StatusCode::from_u16(status).unwrap());
+        head.headers = headers(text);
+        response(&mut head);
+        lines(&head.headers)
+    }
+
+    const OWN: &str = "X-Forwarded-For: 192.0.2.1\nX-Forwarded-Proto: https\nX-Real-IP: 192.0.2.1\n";
+
+    #[test]
+    fn hop_by_hop_fields_end_here() {
+        for text in [
+            "",
+            "Connection: keep-alive, x-Own\nKeep-Alive: 5\nX-OWN: 1\nProxy-Connection: close\nTransfer-Encoding: chunked",
+            "Connection: x-a\nConnection: x-b,,\nX-A: 1\nX-B: 2\nContent-Length: 5\nTE: gzip\nHost: a",
+            "Proxy-Authorization: x\nUpgrade: websocket\nConnection: Upgrade, HTTP2-Settings\nHTTP2-Settings: x",
+        ] {
+            assert_eq!(requested(text, &PEER, false), OWN, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_client_cannot_have_fields_taken_away() {
+        let kept = "Authorization: a\nCookie: b\nContent-Type: c\n";
+        let text = format!(
+            "{kept}Connection: Authorization, cookie, X-Real-IP, X-Forwarded-For, Content-Type, Host"
+        );
+        assert_eq!(requested(&text, &PEER, false), format!("{kept}{OWN}"));
+        let text =
+            "X-Forwarded-For: 198.51.100.1\nConnection: x-forwarded-for, x-real-ip\nX-Real-IP: 198.51.100.1";
+        assert!(requested(text, &TRUSTED, false).contains("X-Forwarded-For: 198.51.100.1, 192.0.2.1\n"));
+    }
+
+    #[test]
+    fn nobody_untrusted_says_who_the_client_is() {
+        let text = "X-Forwarded-For: 1.1.1.1\nx-forwarded-proto: http\nX-REAL-IP: 1.1.1.1\nForwarded: for=1.1.1.1\n\
+                    X-Forwarded-Host: a\nX_Forwarded_For: 1.1.1.1\nX-Real_IP: 1.1.1.1\nContent_Length: 4\n\
+                    Transfer_Encoding: chunked\nX_Forwarded-something-longer-than-any-name-there-is: a\nX_Other: 1";
+        assert_eq!(requested(text, &PEER, false), format!("X_Other: 1\n{OWN}"));
+    }
+
+    #[test]
+    fn a_trusted_peer_is_believed() {
+        let text = "X-Forwarded-For: 1.1.1.1\nX-Forwarded-For: 2.2.2.2, 3.3.3.3\nX-Forwarded-Proto: http\nX-Real-IP: 1.1.1.1\n\
+                    X-Forwarded-Host: a\nX_Forwarded_For: 4.4.4.4";
+        assert_eq!(
+            requested(text, &TRUSTED, false),
+            "X-Forwarded-Proto: http\nX-Real-IP: 1.1.1.1\nX-Forwarded-Host: a\n\
+             X-Forwarded-For: 1.1.1.1, 2.2.2.2, 3.3.3.3, 192.0.2.1\n"
+        );
+        assert_eq!(requested("X-Real-IP: 1.1.1.1\nX-Real-IP: 2.2.2.2", &TRUSTED, false), OWN);
+        let mapped = Client { peer: "::ffff:192.0.2.1".parse().unwrap(), https: true, trusted: false };
+        assert_eq!(requested("", &mapped, false), OWN);
+        let longest = "1111:2222:3333:4444:5555:6666:7777:8888";
+        let longest = requested("", &Client { peer: longest.parse().unwrap(), ..PEER }, false);
+        assert!(longest.contains("X-Real-IP: 1111:2222:3333:4444:5555:6666:7777:8888\n"));
+    }
+
+    #[test]
+    fn trailers_and_upgrades_are_made_anew() {
+        let text = "TE: gzip;q=1, Trailers\nConnection: TE";
+        assert_eq!(requested(text, &PEER, false), format!("Connection: TE\nTE: trailers\n{OWN}"));
+        let text = "Connection: upgrade\nUpgrade: websocket";
+        assert_eq!(requested(text, &PEER, true), format!("Upgrade: websocket\nConnection: Upgrade\n{OWN}"));
+        for text in ["Connection: upgrade\nUpgrade: h2c", "Connection: upgrade\nUpgrade: websocket, H2C", ""]
+        {
+            assert_eq!(requested(text, &PEER, true), OWN);
+        }
+    }
+
+    #[test]
+    fn responses() {
+        let text = "Connection: close, x-own, set-cookie\nX-Own: 1\nSet-Cookie: a\nContent-Length: 5\nUpgrade: h2\nKeep-Alive: 3";
+        assert_eq!(responded(200, text), "Set-Cookie: a\nContent-Length: 5\n");
+        let text = "Connection: Upgrade\nUpgrade: websocket\nTransfer-Encoding: chunked";
+        assert_eq!(responded(101, text), "Upgrade: websocket\nConnection: Upgrade\n");
+        assert_eq!(responded(426, text), "");
+    }
+
+    #[test]
+    fn the_client_is_the_nearest_that_is_not_trusted() {
+        let trusted = |address: IpAddr| {
+            matches!(address, IpAddr::V4(v4) if v4.octets()[0] == 10) || address.is_loopback()
+        };
+        let many = format!("X-Forwarded-For: 9.9.9.9{}", ", 10.0.0.9".repeat(40));
+        let lines = format!("X-Forwarded-For: 9.9.9.9\n{}", "X-Forwarded-For: 10.0.0.9\n".repeat(40));
+        for (peer, text, client) in [
+            ("192.0.2.1", "X-Forwarded-For: 1.1.1.1", "192.0.2.1"),
+            ("10.0.0.1", "", "10.0.0.1"),
+            ("10.0.0.1", "X-Forwarded-For: 1.1.1.1", "1.1.1.1"),
+            ("::ffff:10.0.0.1", "X-Forwarded-For: 1.1.1.1, 2.2.2.2 , 10.0.0.2", "2.2.2.2"),
+            ("10.0.0.1", "X-Forwarded-For: 1.1.1.1\nX-Forwarded-For: 10.0.0.2", "1.1.1.1"),
+            ("10.0.0.1", "X-Forwarded-For: 1.1.1.1, unknown, 10.0.0.2", "10.0.0.2"),
+            ("10.0.0.1", "X-Forwarded-For: 1.1.1.1, ", "10.0.0.1"),
+            ("10.0.0.1", "X-Forwarded-For: 1.1.1.1:80", "1.1.1.1"),
+            ("::1", "X-Forwarded-For: [2001:db8::1]:80", "2001:db8::1"),
+            ("::1", "X-Forwarded-For: [2001:db8::1]", "2001:db8::1"),
+            ("::1", "X-Forwarded-For: 2001:db8::1", "2001:db8::1"),
+            ("10.0.0.1", &many, "10.0.0.9"),
+            ("10.0.0.1", &lines, "10.0.0.9"),
+        ] {
+            let address = client_address(&headers(text), peer.parse().unwrap(), &trusted);
+            assert_eq!(address, client.parse::<IpAddr>().unwrap(), "{text}");
+        }
+    }
+
+    #[test]
+    fn cookie_crumbs_are_joined() {
+        let mut crumbs = headers("cookie: a=1\nX: y\ncookie: b=2\ncookie\nCookie: c=3");
+        join_cookies(&mut crumbs);
+        assert_eq!(lines(&crumbs), "X: y\nCookie: a=1; b=2; c=3\n");
+        let mut whole = headers("cookie: a=1\nX: y");
+        join_cookies(&mut whole);
+        assert_eq!(lines(&whole), "cookie: a=1\nX: y\n");
+    }
+}

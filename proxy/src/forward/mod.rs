@@ -1,0 +1,3 @@
+//! From a request to the answer of an RS.
+
+pub mod headers;
