@@ -164,7 +164,7 @@ pub(crate) struct Record {
     pub(crate) peer: SocketAddr,
     pub(crate) https: bool,
     pub(crate) protocol: &'static str,
-    pub(crate) method: http::Method,
+    pub(crate) method: String,
     pub(crate) host: String,
     pub(crate) target: String,
     pub(crate) sni: Option<Rc<str>>,
@@ -235,7 +235,7 @@ struct Line<'a> {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.view.count(self.listener, self.route.map(|route| route.pool), self.status, self.reason);
+        self.view.count(self);
         if !self.lines.is_on() {
             return;
         }
@@ -252,7 +252,7 @@ impl Drop for Record {
             listener: self.view.listener_name(self.listener),
             scheme: if self.https { "https" } else { "http" },
             protocol: self.protocol,
-            method: self.method.as_str(),
+            method: &self.method,
             host: &self.host,
             target: &self.target,
             status: self.status,

@@ -53,6 +53,12 @@ pub enum Error {
     /// The RS's response breaks the rules.
     #[error("malformed response of the real server")]
     UpstreamHead(HeadError),
+    /// The RS left HTTP without having been asked to.
+    #[error("the real server switched protocols unasked")]
+    UpstreamUpgrade,
+    /// The RS sends interim responses without end.
+    #[error("the real server sent too many interim responses")]
+    UpstreamInterim,
     /// The RS's response body breaks the rules of its framing.
     #[error("malformed response body of the real server")]
     UpstreamBody(BodyError),
@@ -95,6 +101,8 @@ impl Error {
             | Self::Tunnel
             | Self::UpstreamClosed
             | Self::UpstreamHead(_)
+            | Self::UpstreamUpgrade
+            | Self::UpstreamInterim
             | Self::UpstreamBody(_) => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout | Self::UpstreamTimeout | Self::UpstreamSendTimeout => {
                 StatusCode::GATEWAY_TIMEOUT
@@ -120,6 +128,8 @@ impl Error {
             Self::ConnectTimeout => "connect_timeout",
             Self::Tunnel => "tunnel_failed",
             Self::UpstreamClosed => "upstream_closed",
+            Self::UpstreamUpgrade => "unasked_upgrade",
+            Self::UpstreamInterim => "too_many_interim",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamSendTimeout => "upstream_send_timeout",
             Self::Internal => "internal",
@@ -144,6 +154,8 @@ impl Error {
             | Self::Tunnel
             | Self::UpstreamClosed
             | Self::UpstreamHead(_)
+            | Self::UpstreamUpgrade
+            | Self::UpstreamInterim
             | Self::UpstreamBody(_)
             | Self::UpstreamTimeout
             | Self::UpstreamSendTimeout => Fault::Upstream,

@@ -29,6 +29,7 @@ mod state;
 mod upstream;
 mod worker;
 
+pub use self::admin::Page;
 pub use self::error::{Error, Fault};
 pub use self::run::{Proxy, Start, StartError};
 pub use self::upstream::TunnelSockets;

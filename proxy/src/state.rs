@@ -5,14 +5,15 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ipnet::IpNet;
 use rustls::ServerConfig;
 
+use crate::access_log::Record;
 use crate::config::{self, Config};
-use crate::error::Error;
 use crate::listener::{Certificates, Limits};
-use crate::metrics::Shard;
+use crate::metrics::{Series, Shard};
 use crate::pool::{AllDown, Excluded, HealthCell, Pool, RealServer, RoundRobin};
 use crate::route::RouteTable;
 
@@ -123,6 +124,8 @@ fn pool_state(config: config::Pool, previous: Option<&Snapshot>, slots: &mut Vec
 pub(crate) struct View {
     snapshot: Arc<Snapshot>,
     turns: Vec<RefCell<RoundRobin>>,
+    by_listener: Vec<Arc<Series>>,
+    by_pool: Vec<Arc<Series>>,
     metrics: Arc<Shard>,
 }
 
@@ -130,7 +133,9 @@ impl View {
     /// A view for the worker with this number.
     pub(crate) fn new(snapshot: Arc<Snapshot>, worker: usize, metrics: Arc<Shard>) -> Self {
         let turns = snapshot.pools.iter().map(|pool| RefCell::new(pool.pool.turns(worker))).collect();
-        Self { snapshot, turns, metrics }
+        let by_listener = snapshot.listeners.iter().map(|listener| metrics.listener(&listener.name)).collect();
+        let by_pool = snapshot.pools.iter().map(|pool| metrics.pool(&pool.config.name)).collect();
+        Self { snapshot, turns, by_listener, by_pool, metrics }
     }
 
     pub(crate) fn listener(&self, listener: usize) -> &ListenerState {
@@ -176,8 +181,40 @@ impl View {
     }
 
     /// Counts a request that has ended.
-    pub(crate) fn count(&self, listener: usize, pool: Option<usize>, status: u16, reason: Option<Error>) {
-        let pool = pool.map(|pool| self.pool(pool).name.as_str());
-        self.metrics.request(self.listener_name(listener), pool, status, reason);
+    pub(crate) fn count(&self, record: &Record) {
+        let status = record.status;
+        if let Some(series) = self.by_listener.get(record.listener) {
+            series.count(status);
+        }
+        if let Some(series) = record.route.and_then(|route| self.by_pool.get(route.pool)) {
+            series.count(status);
+        }
+        if let Some(error) = &record.reason {
+            self.metrics.failed(error);
+        }
+        self.metrics.bytes_in.fetch_add(record.received.get(), Ordering::Relaxed);
+        self.metrics.bytes_out.fetch_add(record.sent, Ordering::Relaxed);
+        self.metrics.retries.fetch_add(record.retries.into(), Ordering::Relaxed);
+    }
+
+    /// Counts a connection for as long as the guard lives.
+    pub(crate) fn connection(&self) -> OpenConnection {
+        self.metrics.accepted.fetch_add(1, Ordering::Relaxed);
+        OpenConnection(Arc::clone(&self.metrics))
+    }
+
+    /// Connections this worker has open.
+    pub(crate) fn open_connections(&self) -> u64 {
+        let closed = self.metrics.closed.load(Ordering::Relaxed);
+        self.metrics.accepted.load(Ordering::Relaxed).saturating_sub(closed)
+    }
+}
+
+/// A connection that is open.
+pub(crate) struct OpenConnection(Arc<Shard>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.closed.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Where something stands in the file; lines and columns count from 1, in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Position {
     /// Line, from 1; 0 when the place is not known.
     pub line: usize,

@@ -13,13 +13,13 @@ use crate::message::{Headers, RequestHead, ResponseHead};
 
 /// Who sends a request, as the listener knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Client {
+pub(crate) struct Client {
     /// The other end of the connection, or what the PROXY protocol says about it.
-    pub peer: IpAddr,
+    pub(crate) peer: IpAddr,
     /// Whether what the peer says about clients behind it is believed.
-    pub trusted: bool,
+    pub(crate) trusted: bool,
     /// Whether the request came over TLS.
-    pub https: bool,
+    pub(crate) https: bool,
 }
 
 /// Makes the fields of a request those for the RS. Removed: Connection and what it names, all other
@@ -28,7 +28,7 @@ pub struct Client {
 /// client takes them, X-Forwarded-For, X-Forwarded-Proto, X-Real-IP.
 ///
 /// With `upgrade` the offer in Upgrade is passed on (RFC 9110 7.8), except one of `h2c`.
-pub fn request(head: &mut RequestHead, from: &Client, upgrade: bool) {
+pub(crate) fn request(head: &mut RequestHead, from: &Client, upgrade: bool) {
     let headers = &mut head.headers;
     let trailers = headers.elements("te").any(is_trailers);
     let chain = from.trusted.then(|| forwarded_for(headers)).flatten();
@@ -85,7 +85,7 @@ pub fn request(head: &mut RequestHead, from: &Client, upgrade: bool) {
 /// Makes the fields of a response those for the client: without Connection and what it names, and without other
 /// hop-by-hop fields. Content-Length stays, since with HEAD and 304 it is all there is (RFC 9110 8.6); the codec
 /// writes its own wherever there is a body. Upgrade stays with 101 alone. Date is the caller's.
-pub fn response(head: &mut ResponseHead) {
+pub(crate) fn response(head: &mut ResponseHead) {
     let named = Named::of(&head.headers);
     let switching = head.status == http::StatusCode::SWITCHING_PROTOCOLS;
     let mut switched = false;
@@ -105,7 +105,7 @@ pub fn response(head: &mut ResponseHead) {
 /// The client as it is logged and limited: the nearest address that is not trusted, walking X-Forwarded-For from
 /// right to left, since each hop vouches only for the one before it. What cannot be read ends the walk, and
 /// so do 32 hops: the answer is then the last address somebody trusted has vouched for.
-pub fn client_address(headers: &Headers, peer: IpAddr, trusted: &dyn Fn(IpAddr) -> bool) -> IpAddr {
+pub(crate) fn client_address(headers: &Headers, peer: IpAddr, trusted: &dyn Fn(IpAddr) -> bool) -> IpAddr {
     const MOST_HOPS: usize = 32;
     let mut address = peer.to_canonical();
     let lines = headers.get_all("x-forwarded-for").count();
@@ -125,7 +125,7 @@ pub fn client_address(headers: &Headers, peer: IpAddr, trusted: &dyn Fn(IpAddr) 
 
 /// Joins the crumbs into which HTTP/2 may split Cookie, for HTTP/1.1 and for whoever looks at cookies
 /// (RFC 9113 8.2.3). One field or none is left as it is.
-pub fn join_cookies(headers: &mut Headers) {
+pub(crate) fn join_cookies(headers: &mut Headers) {
     if headers.get_all("cookie").nth(1).is_none() {
         return;
     }

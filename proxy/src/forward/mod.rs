@@ -1,3 +1,272 @@
-//! From a request to the answer of an RS.
+//! The request path, the steps in order: route -> pick -> send -> respond.
 
-pub mod headers;
+pub(crate) mod headers;
+mod retry;
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use tokio::time::Instant;
+
+use self::headers::Client;
+use self::retry::{Attempt, may_retry};
+use crate::access_log::{Lines, Matched, Record};
+use crate::error::Error;
+use crate::listener::{Connection, Handler, Request, Response, Switched};
+use crate::message::{Body, RequestHead, ResponseHead, Version};
+use crate::pool::Excluded;
+use crate::route::{Outcome, normalise_host, normalise_path};
+use crate::state::View;
+use crate::upstream::{Exchange, Place, Upstreams};
+use crate::worker::Current;
+
+/// Forwards requests; one per worker.
+pub(crate) struct Forwarder {
+    pub(crate) current: Rc<Current>,
+    pub(crate) upstreams: Rc<Upstreams>,
+    pub(crate) lines: Rc<Lines>,
+}
+
+impl Handler for Forwarder {
+    type Connection = Connection;
+
+    async fn handle(&self, connection: &Connection, request: Request) -> Response {
+        let view = self.current.view();
+        let mut record = self.record(&view, connection, &request);
+        let answered = self.forward(connection, &view, request, &mut record).await;
+        finish(answered, record)
+    }
+
+    fn refuse(&self, connection: &Connection, error: Error) -> Response {
+        let view = self.current.view();
+        let head = RequestHead { version: Version::Http11, ..RequestHead::default() };
+        let request = Request { head, body: Body::empty(), upgrade: false, received: Rc::default() };
+        let mut record = self.record(&view, connection, &request);
+        record.method.clear();
+        finish(Err(error), record)
+    }
+}
+
+/// The answer with its log record, or the page that says why there is none.
+fn finish(answered: Result<Response, Error>, mut record: Box<Record>) -> Response {
+    let mut response = answered.unwrap_or_else(|error| {
+        record.reason = Some(error);
+        Response::failed(&error)
+    });
+    record.status = response.head.status.as_u16();
+    response.record = Some(record);
+    response
+}
+
+/// A rule and the pool behind it, or an answer that needs no RS.
+enum Routed {
+    To(Matched, Option<String>),
+    Redirect(Matched, String),
+}
+
+impl Forwarder {
+    async fn forward(
+        &self,
+        connection: &Connection,
+        view: &Rc<View>,
+        mut request: Request,
+        record: &mut Record,
+    ) -> Result<Response, Error> {
+        let matched = match route(view, connection, &request.head)? {
+            Routed::To(matched, target) => {
+                if let Some(target) = target {
+                    request.head.target = target;
+                }
+                matched
+            }
+            Routed::Redirect(matched, location) => {
+                record.route = Some(matched);
+                return Ok(redirect(&location));
+            }
+        };
+        record.route = Some(matched);
+        let from = Client {
+            peer: connection.peer.ip().to_canonical(),
+            trusted: view.trusts(connection.peer.ip()),
+            https: connection.https,
+        };
+        headers::request(&mut request.head, &from, request.upgrade);
+        // The listener answers the expectation itself, as soon as the body is wanted (RFC 9110 10.1.1).
+        request.head.headers.remove("expect");
+        self.send(view, connection, request, matched.pool, record).await
+    }
+
+    /// Sends the request to an RS, and once more to another where that is safe.
+    async fn send(
+        &self,
+        view: &Rc<View>,
+        connection: &Connection,
+        request: Request,
+        pool: usize,
+        record: &mut Record,
+    ) -> Result<Response, Error> {
+        let Request { head, mut body, upgrade, .. } = request;
+        let client_timeout = view.listener(connection.listener).limits.body_timeout;
+        let mut tried = Excluded::default();
+        let mut failed = None;
+        loop {
+            // Where no other RS is left, the failure of the last one is the answer.
+            let Some(server) = view.pick(pool, &tried) else { return Err(failed.unwrap_or(Error::NoServer)) };
+            record.server = Some(server);
+            let mut attempt = Attempt::new(&head.method, body.is_empty());
+            let begun = Instant::now();
+            let io = match self.upstreams.take(view, pool, server) {
+                Some(io) => {
+                    attempt.reused = true;
+                    Ok(io)
+                }
+                None => {
+                    let connected = self.upstreams.connect(view, pool, server).await;
+                    record.connect = Some(begun.elapsed());
+                    connected
+                }
+            };
+            let error = match io {
+                Err(error) => error,
+                Ok(io) => {
+                    attempt.connected = true;
+                    let place = Place {
+                        upstreams: Rc::clone(&self.upstreams),
+                        view: Rc::clone(view),
+                        pool,
+                        server,
+                    };
+                    let sent = std::mem::replace(&mut body, Body::empty());
+                    let mut exchange = Exchange::new(io, place, &head, sent, client_timeout);
+                    match exchange.head().await {
+                        Ok(response) => {
+                            record.header = Some(begun.elapsed());
+                            record.upstream_status = Some(response.status.as_u16());
+                            return respond(exchange, response, upgrade, view.pool(pool).read_timeout);
+                        }
+                        Err(error) => {
+                            attempt.answered = exchange.received();
+                            error
+                        }
+                    }
+                }
+            };
+            // A connection that went stale says nothing about its RS: that one may be asked again.
+            let stale = attempt.reused && error == Error::UpstreamClosed;
+            if !may_retry(&attempt, record.retries, &error) || !(stale || tried.insert(server)) {
+                return Err(error);
+            }
+            record.retries += 1;
+            failed = Some(error);
+        }
+    }
+
+    fn record(&self, view: &Rc<View>, connection: &Connection, request: &Request) -> Box<Record> {
+        let head = &request.head;
+        let trusted = |address: IpAddr| view.trusts(address);
+        Box::new(Record {
+            lines: Rc::clone(&self.lines),
+            view: Rc::clone(view),
+            started: Instant::now(),
+            listener: connection.listener,
+            client: headers::client_address(&head.headers, connection.peer.ip(), &trusted),
+            peer: connection.peer,
+            https: connection.https,
+            protocol: match head.version {
+                Version::Http10 => "HTTP/1.0",
+                Version::Http11 => "HTTP/1.1",
+                Version::Http2 => "HTTP/2",
+            },
+            method: head.method.as_str().to_owned(),
+            host: head.authority.clone(),
+            target: head.target.clone(),
+            sni: connection.sni.clone(),
+            route: None,
+            server: None,
+            status: 0,
+            upstream_status: None,
+            connect: None,
+            header: None,
+            retries: 0,
+            reason: None,
+            received: Rc::clone(&request.received),
+            sent: 0,
+        })
+    }
+}
+
+/// The rule for a request, with its target where that is not to be sent on as it came.
+fn route(view: &View, connection: &Connection, head: &RequestHead) -> Result<Routed, Error> {
+    let host = normalise_host(head.authority.as_bytes()).ok_or(Error::Host)?;
+    check_certificate(view, connection, &host)?;
+    let (path, query) = match head.target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (head.target.as_str(), None),
+    };
+    // `OPTIONS *` asks about the server as a whole (RFC 9110 9.3.7): the rule for `/` decides who that is.
+    let normal = normalise_path(if path == "*" { b"/" } else { path.as_bytes() }).map_err(|_| Error::Path)?;
+    let with_query = |path: &str| match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    match view.table(connection.listener).find(&host, normal.as_str()) {
+        Outcome::Rule(found) => {
+            let matched = Matched { rule: found.target, pool: view.rule(found.target).pool };
+            let changed = path != "*" && normal.forwarded() != path;
+            Ok(Routed::To(matched, changed.then(|| with_query(normal.forwarded()))))
+        }
+        Outcome::RedirectToSlash(found) => {
+            let matched = Matched { rule: found.target, pool: view.rule(found.target).pool };
+            let scheme = if connection.https { "https" } else { "http" };
+            let path = with_query(&format!("{}/", normal.as_str()));
+            Ok(Routed::Redirect(matched, format!("{scheme}://{}{path}", head.authority)))
+        }
+        Outcome::NoRule { .. } | Outcome::NoDomain => Err(Error::NoRoute),
+    }
+}
+
+/// A client that asked for one certificate may not use the connection for a host of another (RFC 9110 7.4).
+/// Without SNI there was no choice, and nothing is refused.
+fn check_certificate(view: &View, connection: &Connection, host: &str) -> Result<(), Error> {
+    let (Some(sni), Some(tls)) = (&connection.sni, &view.listener(connection.listener).tls) else {
+        return Ok(());
+    };
+    if **sni == *host || tls.certificates.select(sni) == tls.certificates.select(host) {
+        Ok(())
+    } else {
+        Err(Error::Misdirected)
+    }
+}
+
+fn redirect(location: &str) -> Response {
+    let mut response = Response::text(StatusCode::MOVED_PERMANENTLY, "text/plain; charset=utf-8", "");
+    response.head.headers.append("Location", location);
+    response
+}
+
+fn respond(
+    exchange: Exchange,
+    mut head: ResponseHead,
+    upgrade: bool,
+    idle: Duration,
+) -> Result<Response, Error> {
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        let asked = upgrade && head.headers.contains("upgrade");
+        let io = asked.then(|| exchange.into_upgraded()).flatten().ok_or(Error::UpstreamUpgrade)?;
+        headers::response(&mut head);
+        let switched = Some(Switched { io, idle });
+        return Ok(Response { head, body: Body::empty(), switched, record: None });
+    }
+    headers::response(&mut head);
+    Ok(Response::new(head, exchange.into_body()))
+}
+
+/// Methods that may be sent twice (RFC 9110 9.2.2).
+fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
+}

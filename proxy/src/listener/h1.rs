@@ -28,6 +28,8 @@ const HIGH_WATER: usize = 64 << 10;
 /// answer and not a reset (RFC 9112 9.6).
 const LINGER_BYTES: usize = 256 << 10;
 const LINGER_TIME: Duration = Duration::from_secs(2);
+/// What a connection that was just made gets to say something, once the drain has started.
+const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve<H: Handler>(
@@ -129,6 +131,7 @@ impl Session<'_> {
         let mut begun = !self.client.borrow().io.input.is_empty();
         let idle = if self.first { self.limits.header_timeout } else { self.limits.keepalive_timeout };
         watchdog.feed(if begun { self.limits.header_timeout } else { idle });
+        let mut last_call = false;
         poll_fn(|cx| {
             let mut client = self.client.borrow_mut();
             loop {
@@ -137,21 +140,30 @@ impl Session<'_> {
                     if let Some(meta) = parsed.map_err(Error::Head)? {
                         return Poll::Ready(Ok(Some(meta)));
                     }
-                } else if self.draining.poll_started(cx).is_ready() {
-                    return Poll::Ready(Ok(None));
                 }
                 match client.io.poll_read_head(cx) {
-                    Poll::Ready(Ok(1..)) if begun => {}
+                    Poll::Ready(Ok(1..)) if begun => continue,
                     Poll::Ready(Ok(1..)) => {
                         // The time for a head runs from its first byte and is not extended by more of them.
                         begun = true;
                         watchdog.feed(self.limits.header_timeout);
+                        continue;
                     }
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ok(None)),
-                    Poll::Pending if watchdog.poll_expired(cx).is_pending() => return Poll::Pending,
-                    Poll::Pending if begun => return Poll::Ready(Err(Error::ClientTimeout)),
-                    Poll::Pending => return Poll::Ready(Ok(None)),
+                    Poll::Pending => {}
                 }
+                if !begun && !last_call && self.draining.poll_started(cx).is_ready() {
+                    if !self.first {
+                        return Poll::Ready(Ok(None));
+                    }
+                    last_call = true;
+                    watchdog.feed(LAST_CALL);
+                }
+                return match watchdog.poll_expired(cx) {
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(()) if begun => Poll::Ready(Err(Error::ClientTimeout)),
+                    Poll::Ready(()) => Poll::Ready(Ok(None)),
+                };
             }
         })
         .await

@@ -20,6 +20,7 @@ use super::limits::Limits;
 use crate::access_log::Record;
 use crate::drain::Draining;
 use crate::error::Error;
+use crate::forward::headers::join_cookies;
 use crate::h1;
 use crate::message::{Body, Frame, Headers, RequestHead, Source, Version};
 use crate::net::Stream;
@@ -137,7 +138,7 @@ fn convert_request(request: http::Request<Incoming>, body_size: u64) -> Result<R
     for (name, value) in &parts.headers {
         // HTTP/2 could carry what would become a line of its own in HTTP/1.1 (RFC 9113 10.3).
         if !h1::valid_name(name.as_str().as_bytes()) || !h1::valid_value(value.as_bytes()) {
-            return Err(Error::Head(h1::HeadError::BadHeader));
+            return Err(Error::Head(h1::HeadError::FieldValue));
         }
         headers.append(name.as_str(), value.as_bytes());
     }
@@ -150,7 +151,7 @@ fn convert_request(request: http::Request<Incoming>, body_size: u64) -> Result<R
         (None, None) => return Err(Error::Host),
     };
     headers.remove("host");
-    h1::join_cookies(&mut headers);
+    join_cookies(&mut headers);
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
     let length = incoming.size_hint().exact();
     if length.is_some_and(|length| length > body_size) {
@@ -193,7 +194,7 @@ impl Source for RequestBody {
                     let Ok(trailers) = other.into_trailers() else { continue };
                     let mut headers = Headers::new();
                     for (name, value) in &trailers {
-                        if h1::valid_trailer(name.as_str().as_bytes()) && h1::valid_value(value.as_bytes()) {
+                        if h1::valid_name(name.as_str().as_bytes()) && h1::valid_value(value.as_bytes()) {
                             headers.append(name.as_str(), value.as_bytes());
                         }
                     }

@@ -51,14 +51,19 @@ where
 {
     let Listening { socket, index, permits } = listening;
     let mut until = draining.clone();
+    let next = async || {
+        // The permit first: a connection that is not allowed stays in the kernel's queue.
+        let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
+        Some((socket.accept().await, permit))
+    };
     loop {
         let accepted = tokio::select! {
-            () = until.started() => return,
-            accepted = async {
-                // The permit first: a connection that is not allowed stays in the kernel's queue.
-                let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
-                Some((socket.accept().await, permit))
-            } => accepted,
+            biased;
+            () = until.started() => {
+                // What the kernel has accepted for us is served, not reset.
+                tokio::time::timeout(Duration::ZERO, next()).await.ok().flatten()
+            }
+            accepted = next() => accepted,
         };
         let Some((accepted, permit)) = accepted else { return };
         let Ok((stream, peer)) = accepted else {
@@ -67,8 +72,9 @@ where
         };
         let (view, handler, draining) = (view(), Rc::clone(&handler), draining.clone());
         tokio::task::spawn_local(async move {
+            let open = view.connection();
             serve(stream, peer, index, &view, handler, draining).await;
-            drop(permit);
+            drop((open, permit));
         });
     }
 }

@@ -144,7 +144,7 @@ impl Exchange {
             if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
                 self.interim += 1;
                 if self.interim > INTERIM {
-                    return Err(Error::UpstreamHead(h1::HeadError::TooManyInterim));
+                    return Err(Error::UpstreamInterim);
                 }
                 continue;
             }

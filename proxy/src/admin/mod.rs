@@ -1,0 +1,87 @@
+//! The admin listener: is the program alive, is it ready, what has it counted. Plain HTTP/1.1, GET only,
+//! and nothing that changes anything.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use tokio::net::TcpListener;
+
+use crate::drain::Draining;
+use crate::error::Error;
+use crate::h1;
+use crate::listener::{Handler, Limits, Request, Response, serve_h1};
+use crate::net::{Io, Stream};
+
+/// A page of the admin listener, made when somebody asks.
+pub struct Page {
+    /// Path, such as `/metrics`.
+    pub path: &'static str,
+    /// Media type of the text.
+    pub kind: &'static str,
+    /// Makes the text.
+    pub text: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+/// Connections at a time; further ones wait.
+const CONNECTIONS: usize = 64;
+
+pub(crate) struct Admin {
+    pub(crate) ready: Arc<AtomicBool>,
+    pub(crate) pages: Vec<Page>,
+}
+
+/// Serves the pages until the program ends: readiness is asked for during the drain as well.
+pub(crate) async fn serve(listener: TcpListener, admin: Rc<Admin>, draining: Draining) {
+    let permits = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
+    let limits = Limits {
+        header_timeout: Duration::from_secs(10),
+        body_timeout: Duration::from_secs(10),
+        send_timeout: Duration::from_secs(10),
+        keepalive_timeout: Duration::from_secs(10),
+        body_size: 0,
+        codec: h1::Limits { head_bytes: 8 << 10, ..h1::Limits::default() },
+    };
+    loop {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let (admin, limits, draining) = (Rc::clone(&admin), limits.clone(), draining.clone());
+        tokio::task::spawn_local(async move {
+            serve_h1(Io::new(Stream::Plain(stream)), &limits, &*admin, &(), draining).await;
+            drop(permit);
+        });
+    }
+}
+
+impl Handler for Admin {
+    type Connection = ();
+
+    async fn handle(&self, (): &(), request: Request) -> Response {
+        if !matches!(request.head.method, Method::GET | Method::HEAD) {
+            return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD here\n");
+        }
+        let path = request.head.target.split('?').next().unwrap_or_default();
+        match path {
+            "/livez" => plain(StatusCode::OK, "ok\n"),
+            "/readyz" if self.ready.load(Ordering::Relaxed) => plain(StatusCode::OK, "ready\n"),
+            "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            _ => match self.pages.iter().find(|page| page.path == path) {
+                Some(page) => Response::text(StatusCode::OK, page.kind, (page.text)()),
+                None => plain(StatusCode::NOT_FOUND, "no such page\n"),
+            },
+        }
+    }
+
+    fn refuse(&self, (): &(), error: Error) -> Response {
+        Response::failed(&error)
+    }
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response {
+    Response::text(status, "text/plain; charset=utf-8", text)
+}

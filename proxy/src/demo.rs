@@ -1,0 +1,109 @@
+//! A built-in RS for first steps, the lab and the tests: it answers with what reached it, so that the effect
+//! of every setting can be seen.
+
+use std::fmt::Write as _;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+
+use crate::drain::Drain;
+use crate::error::Error;
+use crate::h1;
+use crate::listener::{Handler, Limits, Request, Response, serve_h1};
+use crate::message::{Body, Frame, RequestHead};
+use crate::net::{Io, Stream};
+
+/// Serves on this socket, under this name, until the process ends.
+///
+/// # Errors
+/// Where the runtime cannot be made.
+pub fn serve(listener: std::net::TcpListener, name: &str) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = tokio::task::LocalSet::new();
+    let demo = std::rc::Rc::new(Demo { name: name.to_owned(), address });
+    local.block_on(&runtime, async move {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let drain = Drain::new();
+        loop {
+            let Ok((stream, peer)) = listener.accept().await else {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let (demo, draining) = (std::rc::Rc::clone(&demo), drain.draining());
+            tokio::task::spawn_local(async move {
+                let io = Io::new(Stream::Plain(stream));
+                serve_h1(io, &limits(), &*demo, &peer, draining).await;
+            });
+        }
+    })
+}
+
+fn limits() -> Limits {
+    let minute = Duration::from_secs(60);
+    Limits {
+        header_timeout: minute,
+        body_timeout: minute,
+        send_timeout: minute,
+        keepalive_timeout: Duration::from_secs(3600),
+        body_size: u64::MAX,
+        codec: h1::Limits::default(),
+    }
+}
+
+struct Demo {
+    name: String,
+    address: SocketAddr,
+}
+
+impl Handler for Demo {
+    type Connection = SocketAddr;
+
+    async fn handle(&self, peer: &SocketAddr, mut request: Request) -> Response {
+        let mut received = 0;
+        while let Some(frame) = request.body.frame().await {
+            match frame {
+                Ok(Frame::Data(data)) => received += data.len(),
+                Ok(Frame::Trailers(_)) => {}
+                Err(error) => return Response::failed(&error),
+            }
+        }
+        let page = self.page(*peer, &request.head, received);
+        let kind = "text/plain; charset=utf-8";
+        let mut response = Response::text(StatusCode::OK, kind, page);
+        if let Some(size) = request.head.target.strip_prefix("/bytes/").and_then(|size| size.parse().ok()) {
+            response = Response::text(StatusCode::OK, "application/octet-stream", "");
+            response.body = Body::full(Bytes::from(vec![b'x'; usize::min(size, 1 << 30)]));
+        }
+        response.head.headers.append("X-Real-Server", &self.name);
+        if request.head.method == Method::HEAD {
+            let length = response.body.length().unwrap_or_default().to_string();
+            response.head.headers.append("Content-Length", length);
+        }
+        response
+    }
+
+    fn refuse(&self, _: &SocketAddr, error: Error) -> Response {
+        Response::failed(&error)
+    }
+}
+
+impl Demo {
+    fn page(&self, peer: SocketAddr, head: &RequestHead, received: usize) -> String {
+        let mut page = String::with_capacity(512);
+        // Writing to a String cannot fail.
+        let _ = writeln!(page, "real server: {} ({})", self.name, self.address);
+        let _ = writeln!(page, "connected from: {peer}");
+        let _ = writeln!(page, "body: {received} bytes\n");
+        let _ = writeln!(page, "{} {} HTTP/1.1\nHost: {}", head.method, head.target, head.authority);
+        for (name, value) in head.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case(b"host")) {
+            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+            let _ = writeln!(page, "{}: {}", text(name), text(value));
+        }
+        page
+    }
+}

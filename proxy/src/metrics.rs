@@ -1,0 +1,162 @@
+//! Counters: one shard per worker, written without sharing, added up when somebody asks.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::Error;
+use crate::pool::HealthState;
+use crate::state::Snapshot;
+
+/// Status classes 1xx to 5xx.
+const CLASSES: usize = 5;
+
+/// Requests by class of status.
+#[derive(Debug, Default)]
+pub(crate) struct Series([AtomicU64; CLASSES]);
+
+impl Series {
+    /// Counts a response.
+    pub(crate) fn count(&self, status: u16) {
+        if let Some(class) = usize::from(status / 100).checked_sub(1).and_then(|class| self.0.get(class)) {
+            class.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The counters of one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Shard {
+    listeners: Mutex<HashMap<String, Arc<Series>>>,
+    pools: Mutex<HashMap<String, Arc<Series>>>,
+    failures: Mutex<BTreeMap<&'static str, u64>>,
+    /// Connections accepted so far, and closed so far.
+    pub(crate) accepted: AtomicU64,
+    pub(crate) closed: AtomicU64,
+    pub(crate) bytes_in: AtomicU64,
+    pub(crate) bytes_out: AtomicU64,
+    pub(crate) retries: AtomicU64,
+}
+
+impl Shard {
+    /// The series of a listener; asked for once per snapshot, not per request.
+    pub(crate) fn listener(&self, name: &str) -> Arc<Series> {
+        Self::series(&self.listeners, name)
+    }
+
+    /// The series of a pool.
+    pub(crate) fn pool(&self, name: &str) -> Arc<Series> {
+        Self::series(&self.pools, name)
+    }
+
+    /// Counts a request that failed.
+    pub(crate) fn failed(&self, error: &Error) {
+        *self.failures.lock().unwrap_or_else(PoisonError::into_inner).entry(error.code()).or_default() += 1;
+    }
+
+    fn series(of: &Mutex<HashMap<String, Arc<Series>>>, name: &str) -> Arc<Series> {
+        let mut all = of.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(name.to_owned()).or_default())
+    }
+}
+
+/// Everything in the Prometheus text format.
+pub(crate) fn render(shards: &[Arc<Shard>], snapshot: &Snapshot, log_lost: u64) -> String {
+    let mut out = String::with_capacity(4096);
+    let sum = |counter: fn(&Shard) -> &AtomicU64| -> u64 {
+        shards.iter().map(|shard| counter(shard).load(Ordering::Relaxed)).sum()
+    };
+    let accepted = sum(|shard| &shard.accepted);
+    let mut page = Page(&mut out);
+    page.one("ingre_connections_total", "counter", "Connections accepted.", accepted);
+    let open = accepted.saturating_sub(sum(|shard| &shard.closed));
+    page.one("ingre_connections_open", "gauge", "Connections open now.", open);
+    page.one("ingre_request_body_bytes_total", "counter", "Bytes of request bodies.", sum(|s| &s.bytes_in));
+    page.one("ingre_response_body_bytes_total", "counter", "Bytes of response bodies.", sum(|s| &s.bytes_out));
+    page.one("ingre_retries_total", "counter", "Requests sent to an RS once more.", sum(|s| &s.retries));
+    page.one("ingre_access_log_lost_lines_total", "counter", "Log lines that could not be written.", log_lost);
+    page.classes("ingre_requests_total", "Requests by listener and class of status.", "listener", shards, |s| {
+        &s.listeners
+    });
+    page.classes("ingre_pool_requests_total", "Requests by pool and class of status.", "pool", shards, |s| {
+        &s.pools
+    });
+    page.failures(shards);
+    page.health(snapshot);
+    out
+}
+
+struct Page<'a>(&'a mut String);
+
+impl Page<'_> {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: u64) {
+        self.head(name, kind, help);
+        let _ = writeln!(self.0, "{name} {value}");
+    }
+
+    fn classes(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        shards: &[Arc<Shard>],
+        of: fn(&Shard) -> &Mutex<HashMap<String, Arc<Series>>>,
+    ) {
+        let mut sums: BTreeMap<String, [u64; CLASSES]> = BTreeMap::new();
+        for shard in shards {
+            for (value, series) in of(shard).lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                let sum = sums.entry(value.clone()).or_default();
+                for (sum, class) in sum.iter_mut().zip(&series.0) {
+                    *sum += class.load(Ordering::Relaxed);
+                }
+            }
+        }
+        self.head(name, "counter", help);
+        for (value, sum) in sums {
+            for (class, count) in (1..).zip(sum).filter(|&(_, count)| count > 0) {
+                let value = escape(&value);
+                let _ = writeln!(self.0, "{name}{{{label}=\"{value}\",code=\"{class}xx\"}} {count}");
+            }
+        }
+    }
+
+    fn failures(&mut self, shards: &[Arc<Shard>]) {
+        let name = "ingre_failures_total";
+        self.head(name, "counter", "Requests that failed, by reason.");
+        let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+        for shard in shards {
+            for (reason, count) in shard.failures.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                *sums.entry(reason).or_default() += count;
+            }
+        }
+        for (reason, count) in sums {
+            let _ = writeln!(self.0, "{name}{{reason=\"{reason}\"}} {count}");
+        }
+    }
+
+    fn health(&mut self, snapshot: &Snapshot) {
+        let name = "ingre_server_up";
+        self.head(name, "gauge", "Whether an RS passed its last checks; absent while there is no verdict.");
+        for pool in &snapshot.pools {
+            for server in &pool.servers {
+                let up = match server.health.get() {
+                    HealthState::Up => 1,
+                    HealthState::Down => 0,
+                    HealthState::Probing | HealthState::Unchecked => continue,
+                };
+                let pool = escape(&pool.config.name);
+                let _ = writeln!(self.0, "{name}{{pool=\"{pool}\",server=\"{}\"}} {up}", server.address);
+            }
+        }
+    }
+}
+
+fn escape(label: &str) -> String {
+    label.replace('\\', r"\\").replace('"', "\\\"").replace('\n', "\\n")
+}

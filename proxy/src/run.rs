@@ -1,0 +1,249 @@
+//! Starts the workers and the control thread, reloads, drains.
+
+use std::io;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use crate::access_log::Log;
+use crate::admin::{self, Admin, Page};
+use crate::config::Config;
+use crate::drain::Drain;
+use crate::metrics::{self, Shard};
+use crate::state::Snapshot;
+use crate::upstream::{Prober, TunnelSockets};
+use crate::worker::{Command, Worker};
+
+/// Everything the proxy starts with.
+pub struct Start {
+    /// What to serve.
+    pub config: Config,
+    /// One bound socket per listener of the configuration, in its order.
+    pub listeners: Vec<TcpListener>,
+    /// The bound admin socket.
+    pub admin: Option<TcpListener>,
+    /// Further admin pages.
+    pub pages: Vec<Page>,
+    /// Who makes sockets that belong to a tunnel.
+    pub tunnels: Arc<dyn TunnelSockets>,
+    /// Number of workers, at least 1.
+    pub workers: usize,
+    /// Called on each worker's thread before it works, with its number.
+    pub prepare: Arc<dyn Fn(usize) + Send + Sync>,
+    /// Told what an operator wants to know, one line at a time.
+    pub notice: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+/// Why the proxy did not start or reload.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Something in the configuration that shows only now.
+    #[error("{0}")]
+    Config(String),
+    /// The access log cannot be opened.
+    #[error("the access log cannot be opened: {0}")]
+    AccessLog(io::Error),
+    /// A socket or thread cannot be made.
+    #[error("cannot start: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A running proxy.
+pub struct Proxy {
+    shared: Arc<Shared>,
+    workers: Vec<(mpsc::UnboundedSender<Command>, JoinHandle<io::Result<()>>)>,
+    drain: Drain,
+    log: Log,
+}
+
+/// What the control thread and the handle have in common.
+struct Shared {
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    ready: Arc<AtomicBool>,
+    listeners: Mutex<Vec<String>>,
+}
+
+impl Proxy {
+    /// Starts serving.
+    ///
+    /// # Errors
+    /// Where a certificate, the log, a socket or a thread fails; nothing is left running then.
+    pub fn start(start: Start) -> Result<Self, StartError> {
+        let log = Log::open(&start.config.access_log).map_err(StartError::AccessLog)?;
+        let permits: Vec<_> = start
+            .config
+            .listeners
+            .iter()
+            .map(|listener| Arc::new(Semaphore::new(listener.max_connections)))
+            .collect();
+        let fixed = fixed_parts(&start.config);
+        let snapshot = Arc::new(Snapshot::build(start.config, None).map_err(StartError::Config)?);
+        let shards: Vec<_> = (0..start.workers).map(|_| Arc::new(Shard::default())).collect();
+        let drain = Drain::new();
+        let mut workers = Vec::new();
+        for (number, shard) in shards.iter().enumerate() {
+            let (sender, commands) = mpsc::unbounded_channel();
+            let mut listeners = Vec::new();
+            for (socket, permits) in start.listeners.iter().zip(&permits) {
+                socket.set_nonblocking(true)?;
+                listeners.push((socket.try_clone()?, Arc::clone(permits)));
+            }
+            let worker = Worker {
+                number,
+                listeners,
+                snapshot: Arc::clone(&snapshot),
+                tunnels: Arc::clone(&start.tunnels),
+                metrics: Arc::clone(shard),
+                log: log.clone(),
+                drain: drain.clone(),
+                commands,
+            };
+            let prepare = Arc::clone(&start.prepare);
+            let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                prepare(number);
+                worker.run()
+            })?;
+            workers.push((sender, thread));
+        }
+        let ready = Arc::new(AtomicBool::new(true));
+        let shared = Arc::new(Shared {
+            snapshot: watch::channel(snapshot).0,
+            ready: Arc::clone(&ready),
+            listeners: Mutex::new(fixed),
+        });
+        let control = Control {
+            snapshots: shared.snapshot.subscribe(),
+            admin: start.admin,
+            pages: start.pages,
+            ready,
+            shards,
+            log: log.clone(),
+            tunnels: start.tunnels,
+            notice: start.notice,
+            drain: drain.clone(),
+        };
+        std::thread::Builder::new().name("control".into()).spawn(move || control.run())?;
+        Ok(Self { shared, workers, drain, log })
+    }
+
+    /// Serves this configuration from now on; requests under way end with the one they began with.
+    ///
+    /// # Errors
+    /// Where it differs in what only a restart can change, or cannot be set up; then nothing changes.
+    pub fn reload(&self, config: Config) -> Result<(), StartError> {
+        let fixed = fixed_parts(&config);
+        if *self.shared.listeners.lock().unwrap_or_else(PoisonError::into_inner) != fixed {
+            let text = "names, addresses, tunnels and connection limits of listeners, the admin address and \
+                        the access log change only with a restart";
+            return Err(StartError::Config(text.into()));
+        }
+        let before = Arc::clone(&self.shared.snapshot.borrow());
+        let snapshot = Arc::new(Snapshot::build(config, Some(&before)).map_err(StartError::Config)?);
+        for (commands, _) in &self.workers {
+            // A worker that is gone is noticed by `has_failed`.
+            let _ = commands.send(Command::Follow(Arc::clone(&snapshot)));
+        }
+        self.shared.snapshot.send_replace(snapshot);
+        Ok(())
+    }
+
+    /// Opens the access log's file again.
+    pub fn reopen_log(&self) {
+        self.log.reopen();
+    }
+
+    /// From now on /readyz answers 503.
+    pub fn not_ready(&self) {
+        self.shared.ready.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether a worker has ended although nobody asked it to.
+    pub fn has_failed(&self) -> bool {
+        self.workers.iter().any(|(_, thread)| thread.is_finished())
+    }
+
+    /// Accepts nothing more; connections end when they are idle.
+    pub fn drain(&self) {
+        self.not_ready();
+        self.drain.start();
+    }
+
+    /// Whether the last connection has ended after [`Proxy::drain`].
+    pub fn has_drained(&self) -> bool {
+        self.workers.iter().all(|(_, thread)| thread.is_finished())
+    }
+}
+
+/// What a reload cannot change, as text to compare.
+fn fixed_parts(config: &Config) -> Vec<String> {
+    let listeners = config.listeners.iter().map(|listener| {
+        let tls = listener.tls.is_some();
+        format!(
+            "{} {} {:?} {} {tls}",
+            listener.name, listener.address, listener.tunnel, listener.max_connections
+        )
+    });
+    listeners.chain([format!("{:?} {:?}", config.admin, config.access_log)]).collect()
+}
+
+/// The thread that probes RS and answers the admin pages.
+struct Control {
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    admin: Option<TcpListener>,
+    pages: Vec<Page>,
+    ready: Arc<AtomicBool>,
+    shards: Vec<Arc<Shard>>,
+    log: Log,
+    tunnels: Arc<dyn TunnelSockets>,
+    notice: Arc<dyn Fn(&str) + Send + Sync>,
+    drain: Drain,
+}
+
+impl Control {
+    fn run(self) {
+        let notice = Arc::clone(&self.notice);
+        let result = tokio::runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| {
+            tokio::task::LocalSet::new().block_on(&runtime, self.control())
+        });
+        if let Err(error) = result {
+            notice(&format!("health checks and admin have ended: {error}"));
+        }
+    }
+
+    async fn control(mut self) -> io::Result<()> {
+        if let Some(listener) = self.admin.take() {
+            listener.set_nonblocking(true)?;
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            let (shards, log, snapshots) = (self.shards.clone(), self.log.clone(), self.snapshots.clone());
+            self.pages.push(Page {
+                path: "/metrics",
+                kind: "text/plain; version=0.0.4; charset=utf-8",
+                text: Arc::new(move || metrics::render(&shards, &snapshots.borrow(), log.lost())),
+            });
+            let admin = Rc::new(Admin { ready: self.ready, pages: self.pages });
+            tokio::task::spawn_local(admin::serve(listener, admin, self.drain.draining()));
+        }
+        let notice = self.notice;
+        let mut prober = Prober::new(
+            self.tunnels,
+            Rc::new(move |pool, server, change| {
+                let (from, to) = (change.from, change.to);
+                notice(&format!("pool {pool}: {server} is {to:?}, was {from:?}"));
+            }),
+        );
+        loop {
+            let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
+            prober.follow(&snapshot);
+            drop(snapshot);
+            if self.snapshots.changed().await.is_err() {
+                // The handle is gone: the program ends.
+                tokio::time::sleep(Duration::MAX).await;
+            }
+        }
+    }
+}

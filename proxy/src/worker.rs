@@ -1,0 +1,100 @@
+//! One worker: a single-threaded runtime that accepts from every listener and serves what it accepted.
+//! Nothing on the request path is shared with another worker but what is configured to be.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::LocalSet;
+
+use crate::access_log::{Lines, Log};
+use crate::drain::Drain;
+use crate::forward::Forwarder;
+use crate::listener::{Listening, accept};
+use crate::metrics::Shard;
+use crate::state::{Snapshot, View};
+use crate::upstream::{TunnelSockets, Upstreams};
+
+/// How often a leaving worker looks whether its last connection has ended.
+const LAST_LOOK: Duration = Duration::from_millis(10);
+
+/// What a worker is told.
+pub(crate) enum Command {
+    /// Work from this from now on.
+    Follow(Arc<Snapshot>),
+}
+
+/// Everything a worker starts with.
+pub(crate) struct Worker {
+    pub(crate) number: usize,
+    /// Every listening socket, a descriptor of this worker's own.
+    pub(crate) listeners: Vec<(std::net::TcpListener, Arc<Semaphore>)>,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) tunnels: Arc<dyn TunnelSockets>,
+    pub(crate) metrics: Arc<Shard>,
+    pub(crate) log: Log,
+    pub(crate) drain: Drain,
+    pub(crate) commands: mpsc::UnboundedReceiver<Command>,
+}
+
+/// The view that new requests start with.
+pub(crate) struct Current(RefCell<Rc<View>>);
+
+impl Current {
+    pub(crate) fn view(&self) -> Rc<View> {
+        Rc::clone(&self.0.borrow())
+    }
+}
+
+impl Worker {
+    /// Works until the drain has started and the last connection has ended.
+    pub(crate) fn run(self) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        LocalSet::new().block_on(&runtime, self.work())
+    }
+
+    async fn work(mut self) -> io::Result<()> {
+        let view = |snapshot| Rc::new(View::new(snapshot, self.number, Arc::clone(&self.metrics)));
+        let current = Rc::new(Current(RefCell::new(view(Arc::clone(&self.snapshot)))));
+        let upstreams = Upstreams::new(self.tunnels);
+        let lines = Lines::new(self.log);
+        let forwarder = Rc::new(Forwarder {
+            current: Rc::clone(&current),
+            upstreams: Rc::clone(&upstreams),
+            lines: Rc::clone(&lines),
+        });
+        let mut accepting = Vec::new();
+        for (index, (socket, permits)) in self.listeners.into_iter().enumerate() {
+            let listening = Listening { socket: tokio::net::TcpListener::from_std(socket)?, index, permits };
+            let current = Rc::clone(&current);
+            let task = accept(listening, move || current.view(), Rc::clone(&forwarder), self.drain.draining());
+            accepting.push(tokio::task::spawn_local(task));
+        }
+        let sweeping = Rc::clone(&current);
+        tokio::task::spawn_local(upstreams.keep_swept(move || sweeping.view()));
+        tokio::task::spawn_local(Rc::clone(&lines).keep_flushed());
+
+        let mut draining = self.drain.draining();
+        loop {
+            tokio::select! {
+                () = draining.started() => break,
+                command = self.commands.recv() => match command {
+                    Some(Command::Follow(snapshot)) => *current.0.borrow_mut() = view(snapshot),
+                    None => break,
+                },
+            }
+        }
+        for task in accepting {
+            // A panic there has been reported already; there is nothing more to accept.
+            let _ = task.await;
+        }
+        while current.view().open_connections() > 0 {
+            tokio::time::sleep(LAST_LOOK).await;
+        }
+        lines.flush();
+        Ok(())
+    }
+}
