@@ -2,9 +2,14 @@
 //!
 //! Pure: no files, no sockets. Everything here holds for the life of the process.
 
+pub mod file;
+mod read;
+
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use ipnet::Ipv4Net;
+
+pub use self::read::read;
 
 /// One GRE relation between this node and an L4 tier, made reliable.
 #[derive(Debug, Clone, PartialEq, Eq)]
