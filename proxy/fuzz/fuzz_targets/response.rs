@@ -9,9 +9,9 @@ use proxy::{
     message::{ResponseHead, Version},
 };
 
-fuzz_target!(|input: (bool, &[u8])| {
-    let (bodiless, input) = input;
-    let method = if bodiless { Method::HEAD } else { Method::GET };
+fuzz_target!(|input: &[u8]| {
+    let Some((choice, input)) = input.split_first() else { return };
+    let method = if *choice == b'h' { Method::HEAD } else { Method::GET };
     let limits = Limits { fields: 64, ..Limits::default() };
     let mut head = ResponseHead::default();
     let Ok(Some(meta)) = parse_response(input, &limits, &method, &mut head) else { return };

@@ -73,12 +73,17 @@ pub(crate) fn request(head: &mut RequestHead, from: &Client, upgrade: bool) {
         }
         None => headers.append("X-Forwarded-For", address),
     }
-    // One value of a trusted peer stays; several contradict each other.
-    if told_scheme != 1 {
-        headers.set("X-Forwarded-Proto", if from.https { "https" } else { "http" });
-    }
-    if told_address != 1 {
-        headers.set("X-Real-IP", address);
+    let scheme = if from.https { "https" } else { "http" };
+    tell(headers, "X-Forwarded-Proto", scheme.as_bytes(), told_scheme);
+    tell(headers, "X-Real-IP", address, told_address);
+}
+
+/// Adds a field unless a trusted peer has told it. Several values contradict each other and count for nothing.
+fn tell(headers: &mut Headers, name: &str, value: &[u8], told: usize) {
+    match told {
+        0 => headers.append(name, value),
+        1 => {}
+        _ => headers.set(name, value),
     }
 }
 

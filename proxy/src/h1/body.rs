@@ -283,7 +283,10 @@ fn forbidden_trailer(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn run(framing: Framing, text: &[u8]) -> Result<(Vec<u8>, Option<Headers>, Vec<u8>), BodyError> {
+    /// The data, the trailers, and what is left behind the body.
+    type Whole = (Vec<u8>, Option<Headers>, Vec<u8>);
+
+    fn run(framing: Framing, text: &[u8]) -> Result<Whole, BodyError> {
         let mut decoder = Decoder::new(framing, &Limits::default());
         let mut input = BytesMut::from(text);
         let (mut data, mut trailers) = (Vec::new(), None);
