@@ -1,2 +1,21 @@
-//! The program.
-fn main() {}
+//! ingre: an HTTPS ingress that carries its own traffic in GRE.
+
+mod cli;
+mod commands;
+mod config;
+mod cpu;
+mod development;
+mod encapsulate;
+mod exit;
+mod lab;
+mod notice;
+mod serve;
+mod signals;
+mod sockets;
+mod tunnels;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

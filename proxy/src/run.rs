@@ -29,6 +29,8 @@ pub struct Start {
     pub admin: Option<TcpListener>,
     /// Further admin pages.
     pub pages: Vec<Page>,
+    /// Further lines for /metrics, in the Prometheus text format.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Who makes sockets that belong to a tunnel.
     pub tunnels: Arc<dyn TunnelSockets>,
     /// Number of workers, at least 1.
@@ -120,6 +122,7 @@ impl Proxy {
             snapshots: shared.snapshot.subscribe(),
             admin: start.admin,
             pages: start.pages,
+            metrics: start.metrics,
             ready,
             shards,
             log: log.clone(),
@@ -196,6 +199,7 @@ struct Control {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     admin: Option<TcpListener>,
     pages: Vec<Page>,
+    metrics: Arc<dyn Fn() -> String + Send + Sync>,
     ready: Arc<AtomicBool>,
     shards: Vec<Arc<Shard>>,
     log: Log,
@@ -220,10 +224,11 @@ impl Control {
             listener.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let (shards, log, snapshots) = (self.shards.clone(), self.log.clone(), self.snapshots.clone());
+            let further = self.metrics;
             self.pages.push(Page {
                 path: "/metrics",
                 kind: "text/plain; version=0.0.4; charset=utf-8",
-                text: Arc::new(move || metrics::render(&shards, &snapshots.borrow(), log.lost())),
+                text: Arc::new(move || metrics::render(&shards, &snapshots.borrow(), log.lost()) + &further()),
             });
             let admin = Rc::new(Admin { ready: self.ready, pages: self.pages });
             tokio::task::spawn_local(admin::serve(listener, admin, self.drain.draining()));

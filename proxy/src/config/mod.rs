@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use rustls::sign::CertifiedKey;
+pub use rustls::sign::CertifiedKey;
 
 use crate::route::RouteTable;
 

@@ -1,0 +1,100 @@
+//! The small commands.
+
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap_complete::Shell;
+
+use crate::config::{self, File};
+use crate::sockets;
+
+/// How long `healthcheck` waits for each step.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+pub(crate) fn validate(path: &str) -> anyhow::Result<()> {
+    let config = config::load(path)?;
+    print(&format!(
+        "{path}: {} listeners, {} domains, {} URL rules, {} pools, {} tunnels\n",
+        config.proxy.listeners.len(),
+        config.proxy.routes.domains.len(),
+        config.proxy.routes.rules.len(),
+        config.proxy.pools.len(),
+        config.tunnels.len()
+    ))
+}
+
+pub(crate) fn schema() -> anyhow::Result<()> {
+    let mut schema = schemars::schema_for!(File);
+    schema.insert("title".into(), "ingre".into());
+    print(&format!("{}\n", serde_json::to_string_pretty(&schema)?))
+}
+
+pub(crate) fn version() -> anyhow::Result<()> {
+    print(concat!("ingre ", env!("CARGO_PKG_VERSION"), "\n"))
+}
+
+pub(crate) fn completion(shell: Shell, command: &mut clap::Command) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, command, "ingre", &mut script);
+    print(&String::from_utf8(script)?)
+}
+
+/// A demo RS on each of these addresses; ends with the process.
+pub(crate) fn demo(addresses: &[SocketAddr], name: &str) -> anyhow::Result<()> {
+    let mut threads = Vec::new();
+    for (index, &address) in addresses.iter().enumerate() {
+        let socket = sockets::bind(address, None).with_context(|| format!("cannot listen on {address}"))?;
+        let name = if addresses.len() > 1 { format!("{name}-{}", index + 1) } else { name.to_owned() };
+        crate::notice::say(&format!("real server {name} on http://{}", socket.local_addr()?));
+        threads.push(std::thread::spawn(move || proxy::demo::serve(socket, &name)));
+    }
+    for thread in threads {
+        thread.join().map_err(|_| anyhow::anyhow!("a demo server has panicked"))??;
+    }
+    Ok(())
+}
+
+pub(crate) fn healthcheck(path: &str, admin: Option<SocketAddr>) -> anyhow::Result<()> {
+    let address = match admin {
+        Some(address) => address,
+        None => config::load(path)?.proxy.admin.context(
+            "the configuration has no admin listener to ask: add `admin: {address: 127.0.0.1:9901}`",
+        )?,
+    };
+    let address = reachable(address);
+    let status = ask(address).with_context(|| format!("no answer from the admin listener on {address}"))?;
+    if status != 200 {
+        bail!("not ready: /readyz on {address} answers {status}");
+    }
+    print("ready\n")
+}
+
+/// The address to connect to for what a listener is bound to.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        });
+    }
+    address
+}
+
+fn ask(address: SocketAddr) -> anyhow::Result<u16> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut line = String::new();
+    BufReader::new(io::Read::take(stream, 1024)).read_line(&mut line)?;
+    line.split(' ').nth(1).and_then(|status| status.parse().ok()).context("the answer is no HTTP")
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        // `| head` has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => Ok(result?),
+    }
+}

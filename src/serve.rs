@@ -1,0 +1,175 @@
+//! `ingre run` and `ingre proxy`: the whole program from its configuration to its last connection.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use proxy::{Proxy, Start, TunnelSockets};
+
+use crate::config::{self, Config};
+use crate::cpu::Plan;
+use crate::notice::say;
+use crate::signals::{Request, Signals};
+use crate::sockets::{self, HandedIn};
+use crate::tunnels::{Carrier, NoTunnels};
+use crate::{development, exit};
+
+/// How often the program looks whether a part of it has ended.
+const WATCH: Duration = Duration::from_millis(200);
+
+/// Serves what the file says until it is told to stop.
+pub(crate) fn run(path: &str, external_encap: bool) -> anyhow::Result<()> {
+    let handed_in = HandedIn::take()?;
+    serve(config::load(path)?, Some(path), external_encap, handed_in)
+}
+
+/// Serves one real server at one address.
+pub(crate) fn proxy(from: SocketAddr, to: SocketAddr) -> anyhow::Result<()> {
+    let handed_in = HandedIn::take()?;
+    let text = format!(
+        "listeners: [{{name: https, address: \"{from}\", tls: {{development: {{names: [localhost, \"*.localhost\", \
+         127.0.0.1, \"::1\"{}]}}}}}}]\n\
+         pools: [{{name: server, servers: [{{address: \"{to}\"}}]}}]\n\
+         routes: [{{domains: [\"*\"], rules: [{{url: /, pool: server}}]}}]\n",
+        if from.ip().is_unspecified() { String::new() } else { format!(", \"{}\"", from.ip()) }
+    );
+    let config = config::parse("command line", &text, Path::new(""))?;
+    serve(config, None, false, handed_in)
+}
+
+fn serve(
+    mut config: Config,
+    path: Option<&str>,
+    external_encap: bool,
+    mut handed_in: HandedIn,
+) -> anyhow::Result<()> {
+    if config.proxy.listeners.is_empty() {
+        bail!("the configuration has no listener: add one under `listeners:` (`ingre encap` runs tunnels alone)");
+    }
+    development::complete(&mut config.proxy)?;
+    let carrier = match (config.tunnels.is_empty(), external_encap) {
+        (true, _) => None,
+        (false, true) => Some(Arc::new(Carrier::external(&config.tunnels)?)),
+        (false, false) => Some(Arc::new(Carrier::start(&config.tunnels, config.engine_threads)?)),
+    };
+    let listeners = sockets::listeners(&config.proxy, &mut handed_in, carrier.as_deref())?;
+    let admin = sockets::admin(&config.proxy, &mut handed_in)?;
+    handed_in.finish()?;
+    let demo = config.demo.map(start_demo).transpose()?;
+    encap::linux::capability::drop_all().context("cannot give up privileges")?;
+
+    for (listener, socket) in config.proxy.listeners.iter().zip(&listeners) {
+        let scheme = if listener.tls.is_some() { "https" } else { "http" };
+        let inside = listener.tunnel.as_ref().map_or(String::new(), |tunnel| format!(" in the tunnel {tunnel}"));
+        say(&format!("listener {} serves {scheme}://{}{inside}", listener.name, socket.local_addr()?));
+    }
+    if let Some(admin) = &admin {
+        say(&format!("admin serves http://{}", admin.local_addr()?));
+    }
+    if let Some(demo) = demo {
+        say(&format!("demo real server on http://{demo}"));
+    }
+    let plan = Plan::new(config.workers, &config.cpu_affinity);
+    let workers = plan.workers;
+    let metrics = carrier.clone();
+    let tunnels: Arc<dyn TunnelSockets> = match &carrier {
+        Some(carrier) => Arc::clone(carrier) as Arc<dyn TunnelSockets>,
+        None => Arc::new(NoTunnels),
+    };
+    let drain = config.proxy.drain;
+    let proxy = Proxy::start(Start {
+        config: config.proxy,
+        listeners,
+        admin,
+        pages: carrier.iter().map(Carrier::page).collect(),
+        metrics: Arc::new(move || metrics.as_ref().map_or_else(String::new, |carrier| carrier.metrics())),
+        tunnels,
+        workers,
+        prepare: Arc::new(move |worker| {
+            if let Err(error) = plan.pin(worker) {
+                say(&format!("worker {worker} is not pinned: {error}"));
+            }
+        }),
+        notice: Arc::new(say),
+    })?;
+    say(&format!("ready, {workers} workers"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(watch(&proxy, path, carrier.as_deref(), &config.tunnels, drain))
+}
+
+/// Obeys signals until the program has drained or a part of it has failed.
+async fn watch(
+    proxy: &Proxy,
+    path: Option<&str>,
+    carrier: Option<&Carrier>,
+    tunnels: &[encap::config::Tunnel],
+    drain: proxy::config::Drain,
+) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    loop {
+        let request = tokio::select! {
+            request = signals.next() => request,
+            () = tokio::time::sleep(WATCH) => {
+                if proxy.has_failed() {
+                    exit::abandon("a worker has ended unexpectedly; see above");
+                }
+                if let Some(reason) = carrier.and_then(Carrier::failure) {
+                    exit::abandon(&format!("the tunnels have failed: {reason}"));
+                }
+                continue;
+            }
+        };
+        match request {
+            Request::ReopenLog => proxy.reopen_log(),
+            Request::Reload => match reload(proxy, path, tunnels) {
+                Ok(()) => say("reloaded"),
+                Err(error) => say(&format!("not reloaded, the old configuration stays: {}", crate::notice::chain(&error))),
+            },
+            Request::Stop => break,
+        }
+    }
+    say(&format!("draining for at most {:?}; a second signal ends at once", drain.delay + drain.timeout));
+    proxy.not_ready();
+    let drained = async {
+        tokio::time::sleep(drain.delay).await;
+        proxy.drain();
+        let patience = async {
+            while !proxy.has_drained() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(drain.timeout, patience).await
+    };
+    let hurried = async { while signals.next().await != Request::Stop {} };
+    tokio::select! {
+        done = drained => match done {
+            Ok(()) => say("drained"),
+            Err(_) => say("the drain timeout has passed; open connections are cut"),
+        },
+        () = hurried => say("leaving at once"),
+    }
+    Ok(())
+}
+
+fn reload(proxy: &Proxy, path: Option<&str>, tunnels: &[encap::config::Tunnel]) -> anyhow::Result<()> {
+    let path = path.filter(|&path| path != "-").context("there is no file to read again")?;
+    let mut config = config::load(path)?;
+    if config.tunnels != tunnels {
+        bail!("tunnels change only with a restart");
+    }
+    development::complete(&mut config.proxy)?;
+    Ok(proxy.reload(config.proxy)?)
+}
+
+fn start_demo(address: SocketAddr) -> anyhow::Result<SocketAddr> {
+    let socket = sockets::bind(address, None).with_context(|| format!("demo: cannot listen on {address}"))?;
+    let address = socket.local_addr()?;
+    std::thread::Builder::new().name("demo".into()).spawn(move || {
+        if let Err(error) = proxy::demo::serve(socket, "demo") {
+            say(&format!("the demo real server has ended: {error}"));
+        }
+    })?;
+    Ok(address)
+}
