@@ -108,8 +108,8 @@ struct Entry {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Directions {
-    out: bool,
-    in_: bool,
+    outward: bool,
+    inward: bool,
 }
 
 impl FlowTable {
@@ -138,8 +138,8 @@ impl FlowTable {
         };
         let entry = self.entries.get_mut(at as usize)?;
         let speaks = !signals.syn && !signals.rst;
-        entry.spoken.out |= speaks;
-        entry.ended.out |= signals.fin;
+        entry.spoken.outward |= speaks;
+        entry.ended.outward |= signals.fin;
         let mut class = entry.class;
         if signals.syn && origin == Origin::Host && class == Class::Brief {
             // The port is used again.
@@ -147,7 +147,7 @@ impl FlowTable {
             entry.spoken = Directions::default();
             class = Class::Opening;
         }
-        if speaks && (origin == Origin::Host || entry.spoken.in_) {
+        if speaks && (origin == Origin::Host || entry.spoken.inward) {
             // A host that goes on after an RST did not believe it.
             class = entry.working_class();
         }
@@ -174,10 +174,10 @@ impl FlowTable {
         let Some(entry) = self.entries.get_mut(at as usize) else { return false };
         entry.peer = Some(peer);
         let speaks = !signals.syn && !signals.rst;
-        entry.spoken.in_ |= speaks;
-        entry.ended.in_ |= signals.fin;
+        entry.spoken.inward |= speaks;
+        entry.ended.inward |= signals.fin;
         let mut class = entry.class;
-        if speaks && entry.spoken.out && class < Class::Brief {
+        if speaks && entry.spoken.outward && class < Class::Brief {
             class = entry.working_class();
         }
         if signals.syn && opens && class == Class::Brief && entry.key.protocol == TCP {
@@ -319,7 +319,7 @@ impl Entry {
     /// The class once the end of the connection is taken into account. Only what was established can end: the
     /// refusal of an attempt does not make it more valuable.
     fn class_after(&self, class: Class, signals: Signals) -> Class {
-        let over = signals.rst || self.ended.out && self.ended.in_;
+        let over = signals.rst || self.ended.outward && self.ended.inward;
         if class == Class::Established && over { Class::Brief } else { class }
     }
 }
