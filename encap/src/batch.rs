@@ -53,9 +53,20 @@ impl Batch {
         self.packets.len()
     }
 
+    /// Bytes of all packets.
+    pub fn bytes(&self) -> usize {
+        self.used
+    }
+
     /// Whether there is no packet.
     pub fn is_empty(&self) -> bool {
         self.packets.is_empty()
+    }
+
+    /// Forgets the packets after the first `packets`.
+    pub fn truncate(&mut self, packets: usize) {
+        self.packets.truncate(packets);
+        self.used = self.packets.last().map_or(0, |entry| entry.range.end);
     }
 
     /// Forgets all packets; the memory is kept.

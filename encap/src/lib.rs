@@ -17,3 +17,9 @@
 
 pub mod batch;
 pub mod config;
+pub mod engine;
+pub mod metrics;
+pub mod mtu;
+pub mod segment;
+pub mod tunnel;
+pub mod wire;

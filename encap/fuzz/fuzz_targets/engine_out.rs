@@ -1,0 +1,27 @@
+//! Whatever a TUN device gives, nothing panics, every packet fits the underlay, and no frame exceeds its bounds.
+#![no_main]
+
+mod common;
+
+use std::time::Instant;
+
+use encap::batch::Batch;
+use encap::engine::{MAX_FRAME_BYTES_OUT, MAX_FRAME_PACKETS_OUT};
+use encap::wire::ipv4;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let mut engine = common::engine();
+    let mut batch = Batch::new(MAX_FRAME_BYTES_OUT, MAX_FRAME_PACKETS_OUT);
+    #[expect(clippy::disallowed_methods, reason = "some instant to start from")]
+    let now = Instant::now();
+    engine.handle_tun_input(now, 0, &mut bytes.to_vec(), &mut batch);
+    for (packet, to) in batch.packets() {
+        let (ip, _) = ipv4::Header::parse(packet).expect("an IPv4 packet");
+        assert_eq!((ip.source, ip.destination, to), (common::LOCAL, common::PEER, common::PEER));
+        assert!(
+            usize::from(ip.total_length) == packet.len() && packet.len() <= usize::from(common::MTU) + 28
+        );
+    }
+    while engine.poll_tun().is_some() {}
+});

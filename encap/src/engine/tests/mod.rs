@@ -1,0 +1,299 @@
+//! Packets made by hand, and an L7 node and an L4 node that face each other.
+
+mod drops;
+mod inbound;
+mod mirror;
+mod outbound;
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::batch::Batch;
+use crate::config::{ForwardTo, Isolation};
+use crate::metrics::DropReason;
+use crate::wire::checksum::Sum;
+use crate::wire::checksum::tests::naive;
+use crate::wire::{gre, icmp, ipv4, tcp, udp, virtio};
+
+pub(super) const L7: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
+pub(super) const L4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 4);
+pub(super) const L4_SECOND: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 5);
+pub(super) const OWN: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 1);
+pub(super) const RS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
+pub(super) const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+pub(super) const KEY: Option<u32> = Some(0x0102_0304);
+pub(super) const LINK: usize = 14;
+pub(super) const MTU: u16 = 1472;
+
+/// The L7 node: opens connections from `OWN`, listens on `VIP:443`.
+pub(super) fn l7() -> Tunnel {
+    Tunnel {
+        name: "t".into(),
+        local: L7,
+        peers: vec![L4, L4_SECOND],
+        key: KEY,
+        interface: None,
+        device: "t0".into(),
+        address: Some(OWN),
+        networks: vec!["10.0.0.0/8".parse().unwrap(), "192.0.2.0/24".parse().unwrap()],
+        vips: vec![SocketAddrV4::new(VIP, 443)],
+        isolation: Isolation::Device,
+        mtu: None,
+        ttl: 63,
+        forward: vec![],
+    }
+}
+
+/// The L4 node: hands everything for 10/8 on.
+pub(super) fn l4() -> Tunnel {
+    let forward = ForwardTo { device: "rs0".into(), networks: vec!["10.0.0.0/8".parse().unwrap()] };
+    Tunnel {
+        local: L4,
+        peers: vec![L7],
+        address: None,
+        networks: vec![Ipv4Addr::new(100, 64, 0, 1).into(), VIP.into()],
+        vips: vec![],
+        forward: vec![forward],
+        ..l7()
+    }
+}
+
+/// An engine, a clock and a batch.
+pub(super) struct Node {
+    pub(super) engine: Engine,
+    pub(super) counters: Arc<Counters>,
+    pub(super) batch: Batch,
+    pub(super) now: Instant,
+}
+
+impl Node {
+    pub(super) fn new(tunnels: &[Tunnel]) -> Self {
+        Self::with_mtu(tunnels, MTU)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
+    pub(super) fn with_mtu(tunnels: &[Tunnel], mtu: u16) -> Self {
+        let counters = Arc::new(Counters::new(tunnels.iter().map(|tunnel| tunnel.name.clone()).collect()));
+        let engine = Engine::new(tunnels, &vec![mtu; tunnels.len()], Arc::clone(&counters), 1);
+        let batch = Batch::new(MAX_FRAME_BYTES_OUT, MAX_FRAME_PACKETS_OUT);
+        Self { engine, counters, batch, now: Instant::now() }
+    }
+
+    /// What the network is given for one frame of the TUN, and by which peers.
+    pub(super) fn send(&mut self, header: virtio::Header, packet: &[u8]) -> Vec<(Vec<u8>, Ipv4Addr)> {
+        self.send_by(0, header, packet)
+    }
+
+    pub(super) fn send_by(
+        &mut self,
+        tunnel: usize,
+        header: virtio::Header,
+        packet: &[u8],
+    ) -> Vec<(Vec<u8>, Ipv4Addr)> {
+        self.batch.clear();
+        self.engine.handle_tun_input(self.now, tunnel, &mut tun_frame(header, packet), &mut self.batch);
+        self.batch.packets().map(|(packet, to)| (packet.to_vec(), to)).collect()
+    }
+
+    /// What the TUN is given for one outer packet.
+    pub(super) fn receive(
+        &mut self,
+        header: virtio::Header,
+        outer: &[u8],
+    ) -> Option<(virtio::Header, Vec<u8>)> {
+        let mut frame = tun_frame(header, &[&[0xee; LINK], outer].concat());
+        let delivery = self.engine.handle_tunnel_input(self.now, LINK, &mut frame)?;
+        let (header, packet) = virtio::Header::parse(&frame[delivery.range]).unwrap();
+        Some((header, packet.to_vec()))
+    }
+
+    /// As `receive`, for a packet that is not merged.
+    pub(super) fn receive_plain(&mut self, outer: &[u8]) -> Option<Vec<u8>> {
+        let (header, packet) = self.receive(virtio::Header::default(), outer)?;
+        assert_eq!(header, virtio::Header::default());
+        Some(packet)
+    }
+
+    /// All drops so far, of all tunnels.
+    pub(super) fn drops(&self) -> Vec<DropReason> {
+        let snapshot = self.counters.snapshot();
+        let all = snapshot.iter().flat_map(|(_, counters)| counters.drops.clone());
+        all.flat_map(|(reason, count)| std::iter::repeat_n(reason, count as usize)).collect()
+    }
+}
+
+pub(super) fn tun_frame(header: virtio::Header, packet: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0; virtio::LEN];
+    header.emit(&mut frame).unwrap();
+    [&frame, packet].concat()
+}
+
+pub(super) fn ip(protocol: u8, source: Ipv4Addr, destination: Ipv4Addr) -> ipv4::Header<'static> {
+    ipv4::Header {
+        tos: 0,
+        total_length: 0,
+        identification: 0x1234,
+        dont_fragment: true,
+        more_fragments: false,
+        fragment_offset: 0,
+        ttl: 64,
+        protocol,
+        source,
+        destination,
+        options: &[],
+    }
+}
+
+/// An IPv4 packet; the total length is filled in.
+pub(super) fn packet(header: ipv4::Header<'_>, payload: &[u8]) -> Vec<u8> {
+    let total = header.len() + payload.len();
+    let mut bytes = vec![0; total];
+    let header = ipv4::Header { total_length: total as u16, ..header };
+    header.emit(&mut bytes).unwrap().copy_from_slice(payload);
+    bytes
+}
+
+/// A TCP packet with right checksums.
+pub(super) fn tcp_packet(
+    ends: (Ipv4Addr, u16, Ipv4Addr, u16),
+    flags: u16,
+    options: &[u8],
+    data: &[u8],
+) -> Vec<u8> {
+    let (source, source_port, destination, destination_port) = ends;
+    let mut header = tcp::Header {
+        source_port,
+        destination_port,
+        sequence: 1000,
+        acknowledgment: 2000,
+        flags,
+        window: 500,
+        checksum: 0,
+        urgent: 0,
+        options,
+    };
+    let mut segment = vec![0; header.len() + data.len()];
+    header.emit(&mut segment).unwrap().copy_from_slice(data);
+    let length = segment.len() as u16;
+    header.checksum = Sum::pseudo(source, destination, ipv4::TCP, length).bytes(&segment).finish();
+    header.emit(&mut segment).unwrap();
+    packet(ip(ipv4::TCP, source, destination), &segment)
+}
+
+pub(super) fn udp_packet(ends: (Ipv4Addr, u16, Ipv4Addr, u16), data: &[u8]) -> Vec<u8> {
+    let (source, source_port, destination, destination_port) = ends;
+    let length = (udp::LEN + data.len()) as u16;
+    let header = udp::Header { source_port, destination_port, length, checksum: 0 };
+    let mut datagram = vec![0; usize::from(length)];
+    header.emit(&mut datagram).unwrap().copy_from_slice(data);
+    packet(ip(ipv4::UDP, source, destination), &datagram)
+}
+
+pub(super) fn icmp_packet(source: Ipv4Addr, destination: Ipv4Addr, kind: u8, quoted: &[u8]) -> Vec<u8> {
+    let mut message = vec![0; icmp::LEN + quoted.len()];
+    let mut header = icmp::Header { kind, code: 0, checksum: 0, rest: [0; 4] };
+    header.emit(&mut message).unwrap().copy_from_slice(quoted);
+    header.checksum = naive(&[&message]);
+    header.emit(&mut message).unwrap();
+    packet(ip(ipv4::ICMP, source, destination), &message)
+}
+
+/// Leaves only the sum of the pseudo-header in the checksum field, as the kernel does; returns what it says then.
+pub(super) fn open_checksum(packet: &mut [u8], gso_type: u8, gso_size: u16) -> virtio::Header {
+    let (ip, transport) = ipv4::Header::parse(packet).unwrap();
+    let at = if ip.protocol == ipv4::TCP { tcp::CHECKSUM_AT } else { udp::CHECKSUM_AT };
+    let sum = !Sum::pseudo(ip.source, ip.destination, ip.protocol, transport.len() as u16).finish();
+    let start = ip.len();
+    packet[start + at..][..2].copy_from_slice(&sum.to_be_bytes());
+    virtio::Header {
+        flags: virtio::NEEDS_CSUM,
+        gso_type,
+        hdr_len: start as u16 + 20,
+        gso_size,
+        csum_start: start as u16,
+        csum_offset: at as u16,
+    }
+}
+
+/// The outer packet around an inner one.
+pub(super) fn gre_packet(
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    header: gre::Header,
+    inner: &[u8],
+) -> Vec<u8> {
+    let mut payload = vec![0; header.len() + inner.len()];
+    header.emit(&mut payload).unwrap().copy_from_slice(inner);
+    packet(ip(ipv4::GRE, source, destination), &payload)
+}
+
+/// The outer packet as the L4 node sends it to the L7 node.
+pub(super) fn from_l4(inner: &[u8]) -> Vec<u8> {
+    gre_packet(L4, L7, keyed(), inner)
+}
+
+pub(super) fn keyed() -> gre::Header {
+    gre::Header { protocol: gre::IPV4, checksum: None, key: KEY, sequence: None }
+}
+
+/// Both checksums of an inner packet, by the naive sum.
+pub(super) fn verify(packet: &[u8]) {
+    let (ip, transport) = ipv4::Header::parse(packet).unwrap();
+    assert_eq!(naive(&[&packet[..ip.len()]]), 0, "IP checksum");
+    let pseudo = [&ip.source.octets()[..], &ip.destination.octets(), &[0, ip.protocol]].concat();
+    assert_eq!(naive(&[&pseudo, &(transport.len() as u16).to_be_bytes(), transport]), 0, "checksum");
+}
+
+/// The inner packet of an outer one that the L7 node sent.
+pub(super) fn inner_of(outer: &[u8]) -> Vec<u8> {
+    let (ip, payload) = ipv4::Header::parse(outer).unwrap();
+    assert_eq!(usize::from(ip.total_length), outer.len());
+    assert_eq!(naive(&[&outer[..20]]), 0);
+    let (_, inner) = gre::Header::parse(payload).unwrap();
+    inner.to_vec()
+}
+
+pub(super) const REQUEST: (Ipv4Addr, u16, Ipv4Addr, u16) = (OWN, 40_000, RS, 80);
+pub(super) const ANSWER: (Ipv4Addr, u16, Ipv4Addr, u16) = (RS, 80, OWN, 40_000);
+pub(super) const CLIENT: (Ipv4Addr, u16, Ipv4Addr, u16) = (RS, 5555, VIP, 443);
+pub(super) const TO_CLIENT: (Ipv4Addr, u16, Ipv4Addr, u16) = (VIP, 443, RS, 5555);
+pub(super) const MSS_1460: &[u8] = &[1, 2, 4, 0x05, 0xb4, 1, 1, 1];
+
+/// The MSS option of a packet that has `MSS_1460` or what became of it.
+pub(super) fn mss(packet: &[u8]) -> u16 {
+    u16::from_be_bytes([packet[43], packet[44]])
+}
+
+#[test]
+fn idle_flows_are_forgotten() {
+    let mut node = Node::new(&[l7()]);
+    assert_eq!(node.engine.poll_timeout(), None);
+    node.send(virtio::Header::default(), &tcp_packet(REQUEST, tcp::SYN, &[], &[]));
+    let answer = from_l4(&tcp_packet(ANSWER, tcp::SYN | tcp::ACK, &[], &[]));
+    assert!(node.receive_plain(&answer).is_some());
+    let start = node.now;
+    assert_eq!(node.engine.poll_timeout(), Some(start + Duration::from_secs(1)));
+    node.engine.handle_timeout(start + Duration::from_secs(1));
+    assert_eq!(node.engine.poll_timeout(), Some(start + Duration::from_secs(2)));
+    node.now = start + Duration::from_secs(31);
+    node.engine.handle_timeout(node.now);
+    assert_eq!(node.engine.poll_timeout(), None);
+    assert!(node.receive_plain(&answer).is_none());
+    assert_eq!(node.drops(), [DropReason::NotOurs]);
+}
+
+#[test]
+fn a_sweep_is_bounded() {
+    let mut node = Node::new(&[l7(), Tunnel { key: None, ..l7() }]);
+    for port in 0..1500 {
+        let syn = tcp_packet((OWN, port, RS, 80), tcp::SYN, &[], &[]);
+        node.send_by(usize::from(port % 2), virtio::Header::default(), &syn);
+    }
+    let later = node.now + Duration::from_secs(40);
+    node.engine.handle_timeout(later);
+    assert_eq!(node.engine.poll_timeout(), Some(later + SWEEP_AGAIN));
+    node.engine.handle_timeout(later + SWEEP_AGAIN);
+    assert_eq!(node.engine.poll_timeout(), None);
+}
