@@ -17,3 +17,4 @@
 
 pub mod batch;
 pub mod config;
+pub mod linux;
