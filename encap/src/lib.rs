@@ -17,4 +17,9 @@
 
 pub mod batch;
 pub mod config;
+pub mod device;
+pub mod engine;
 pub mod linux;
+pub mod metrics;
+pub mod privileged;
+pub mod socket;

@@ -32,6 +32,8 @@ pub struct Route {
 /// Which way a packet would go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RouteTo {
+    /// Whether it would be delivered to this host itself.
+    pub local: bool,
     /// Interface it leaves by; the loopback interface for an own address.
     pub device: u32,
     /// Source address it would get.
@@ -158,7 +160,13 @@ fn parse(payload: &[u8]) -> Option<Route> {
 
 fn parse_answer(payload: &[u8]) -> Option<RouteTo> {
     let mut device = None;
-    let mut answer = RouteTo { device: 0, source: None, gateway: None, mtu: None };
+    let mut answer = RouteTo {
+        local: *payload.get(7)? == libc::RTN_LOCAL,
+        device: 0,
+        source: None,
+        gateway: None,
+        mtu: None,
+    };
     for (kind, value) in message::attributes_after(payload, HEADER_LEN) {
         match kind {
             libc::RTA_OIF => device = message::u32_at(value, 0),
