@@ -21,8 +21,14 @@ pub fn thread_count() -> Option<usize> {
 /// # Errors
 /// When the process has more than one thread, where a child could find locks held forever, or fork fails.
 pub fn fork(socket: OwnedFd, body: impl FnOnce(OwnedFd) -> i32) -> io::Result<Pid> {
-    if thread_count() != Some(1) {
-        return Err(io::Error::other("a process with more than one thread cannot be forked safely"));
+    let mut patience = 50;
+    while thread_count() != Some(1) {
+        // A thread that has been joined can still be listed for a moment.
+        if patience == 0 {
+            return Err(io::Error::other("a process with more than one thread cannot be forked safely"));
+        }
+        patience -= 1;
+        std::thread::sleep(std::time::Duration::from_millis(1));
     }
     // SAFETY: there is one thread, so memory and locks of the child are in a consistent state.
     match unsafe { libc::fork() } {
