@@ -22,4 +22,5 @@ pub mod engine;
 pub mod linux;
 pub mod metrics;
 pub mod privileged;
+pub mod run;
 pub mod socket;

@@ -65,7 +65,8 @@ fn index(name: &str) -> u32 {
 fn receive_all(receiver: &mut PacketReceiver, at_least: usize) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
     while readable(&*receiver, if frames.len() < at_least { PATIENCE } else { QUIET }) {
-        frames.extend(receiver.receive().unwrap().map(|frame| frame.to_vec()));
+        receiver.receive().unwrap();
+        frames.extend(receiver.frames().map(|frame| frame.to_vec()));
     }
     frames
 }

@@ -74,20 +74,26 @@ pub struct PacketReceiver {
     socket: OwnedFd,
     arena: Box<[u8]>,
     lengths: [usize; SLOTS],
+    received: usize,
 }
 
 impl PacketReceiver {
     /// Receives from a socket of [`open_receivers`].
     pub fn new(socket: OwnedFd) -> Self {
-        Self { socket, arena: vec![0; SLOTS * SLOT_BYTES].into_boxed_slice(), lengths: [0; SLOTS] }
+        Self {
+            socket,
+            arena: vec![0; SLOTS * SLOT_BYTES].into_boxed_slice(),
+            lengths: [0; SLOTS],
+            received: 0,
+        }
     }
 
-    /// Receives what is there, at most one batch, and returns the frames: virtio header, link header, outer
-    /// packet. A frame that did not fit is empty.
+    /// Receives what is there, at most one batch, for [`PacketReceiver::frames`].
     ///
     /// # Errors
     /// `WouldBlock` when there is nothing; `ENETDOWN` once after the interface went down.
-    pub fn receive(&mut self) -> io::Result<impl Iterator<Item = &mut [u8]>> {
+    pub fn receive(&mut self) -> io::Result<()> {
+        self.received = 0;
         // SAFETY: iovec and mmsghdr are plain numbers and pointers, for which zero is valid.
         let mut vectors: [libc::iovec; SLOTS] = unsafe { std::mem::zeroed() };
         // SAFETY: as above.
@@ -109,13 +115,18 @@ impl PacketReceiver {
                 std::ptr::null_mut(),
             )
         };
-        let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        self.received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
         for (length, header) in self.lengths.iter_mut().zip(&headers) {
             let cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
             *length = if cut { 0 } else { header.msg_len as usize };
         }
-        let slots = self.arena.chunks_exact_mut(SLOT_BYTES).zip(&self.lengths).take(received);
-        Ok(slots.map(|(slot, length)| slot.get_mut(..*length).unwrap_or_default()))
+        Ok(())
+    }
+
+    /// The frames received last: virtio header, link header, outer packet. One that did not fit is empty.
+    pub fn frames(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        let slots = self.arena.chunks_exact_mut(SLOT_BYTES).zip(&self.lengths).take(self.received);
+        slots.map(|(slot, length)| slot.get_mut(..*length).unwrap_or_default())
     }
 
     /// Packets that the kernel dropped since the last call because this socket's buffer was full.
