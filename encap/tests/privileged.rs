@@ -14,8 +14,9 @@ use std::time::Duration;
 use common::{A, B, pair, privileged};
 use encap::config::{ForwardTo, Isolation, Tunnel};
 use encap::device::{MAX_FRAME_BYTES, Tun};
-use encap::linux::capability;
-use encap::linux::netlink::{Ipv4Setting, Netlink, Route, RuleAction};
+use encap::linux::namespace::{Namespace, enter_user_namespace};
+use encap::linux::netlink::{Address, Ipv4Setting, Netlink, Route, RuleAction};
+use encap::linux::{capability, inherited};
 use encap::privileged::{Edges, PROTOCOL, Privileged};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, Signal};
@@ -23,8 +24,10 @@ use rustix::process::{Pid, Signal};
 const OWN: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 1);
 const VIP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9), 443);
 
-/// Each case, and how its process ends: `None` means by SIGKILL.
-const CASES: [(&str, fn(), Option<i32>); 8] = [
+/// A name, what to do, and how the process ends: `None` means by SIGKILL.
+type Case = (&'static str, fn(), Option<i32>);
+
+const CASES: [Case; 10] = [
     ("device", device, Some(0)),
     ("namespace", namespace, Some(0)),
     ("forward", forward, Some(0)),
@@ -33,6 +36,8 @@ const CASES: [(&str, fn(), Option<i32>); 8] = [
     ("killed", killed, None),
     ("signals", signals, Some(0)),
     ("helper_killed", helper_killed, Some(0)),
+    ("user_namespace", user_namespace, Some(0)),
+    ("handed_on", handed_on, Some(0)),
 ];
 
 fn main() -> ExitCode {
@@ -40,7 +45,14 @@ fn main() -> ExitCode {
     if let [flag, name] = &arguments[..]
         && flag == "--case"
     {
-        CASES.iter().find(|case| case.0 == name).unwrap().1();
+        match name.as_str() {
+            "not_for_us" => assert!(inherited::take().unwrap().is_empty()),
+            "too_many" => {
+                let error = inherited::take().unwrap_err().to_string();
+                assert!(error.contains("promises 9 descriptors") && error.contains("is not open"), "{error}");
+            }
+            _ => CASES.iter().find(|case| case.0 == name).unwrap().1(),
+        }
         return ExitCode::SUCCESS;
     }
     if arguments.iter().any(|argument| argument == "--list") || !privileged() {
@@ -337,4 +349,59 @@ fn helper_killed() {
     // Forwarding on a device of the host was the dead helper's to reset; nobody else can know what it was.
     let left = netlink.link("left").unwrap().unwrap().index;
     netlink.set_ipv4(left, &[(Ipv4Setting::Forwarding, 0)]).unwrap();
+}
+
+/// Without any privilege on the host, in a user namespace.
+fn user_namespace() {
+    enter_user_namespace().unwrap();
+    let mine = Namespace::new().unwrap();
+    mine.enter().unwrap();
+    let mut netlink = Netlink::open().unwrap();
+    netlink.create_veth("left", "right", None).unwrap();
+    for (name, address) in [("left", A), ("right", B)] {
+        let device = netlink.link(name).unwrap().unwrap().index;
+        netlink.add_address(Address { device, address, prefix_len: 24 }).unwrap();
+        netlink.set_up(device).unwrap();
+    }
+    let tunnels = [
+        Tunnel { interface: Some("left".into()), ..tunnel("a", 1) },
+        Tunnel { interface: Some("left".into()), isolation: Isolation::Namespace, ..tunnel("b", 2) },
+    ];
+    let (privileged, edges) = Privileged::start(&tunnels, 1).unwrap();
+    for number in 0..2 {
+        assert_dials(&privileged, &edges, number);
+        drop(assert_listens(&privileged, &edges, number));
+    }
+}
+
+/// A successor gets the descriptors of its predecessor, once.
+fn handed_on() {
+    let taken = inherited::take().unwrap();
+    assert!(inherited::take().unwrap().is_empty(), "taken once");
+    if let [(name, descriptor)] = &taken[..] {
+        assert_eq!(name, "web");
+        let flags = rustix::io::fcntl_getfd(descriptor).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+        assert!(std::env::var_os("LISTEN_FDS").is_none());
+        rustix::io::write(descriptor, b"successor").unwrap();
+        return;
+    }
+    assert!(taken.is_empty());
+    let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--case", "handed_on"]);
+    inherited::hand_on(&mut command, vec![("web".into(), theirs.into())]).unwrap();
+    assert!(command.status().unwrap().success());
+    drop(command);
+    let mut said = String::new();
+    ours.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "successor");
+    // Meant for another process.
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--case", "not_for_us"]).envs([("LISTEN_PID", "1"), ("LISTEN_FDS", "1")]);
+    assert!(command.status().unwrap().success());
+    // More promised than there is.
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--case", "too_many"]).envs([("LISTEN_FDS", "9")]);
+    assert!(command.status().unwrap().success());
 }

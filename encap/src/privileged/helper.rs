@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Resource, Signal};
 
 use super::check::{self, Underlay};
 use super::message::{Channel, Reply, Request};
@@ -53,6 +53,9 @@ fn fail(channel: &Channel, text: &str) -> i32 {
 /// Returns the descriptor that tells of the parent's death.
 fn prepare(parent: Pid, tunnels: &[Tunnel]) -> Result<OwnedFd, String> {
     let text = |error: io::Error| error.to_string();
+    // Visible in `ps`; a failure would not matter.
+    let _ = rustix::thread::set_name(c"tunnel-helper");
+    raise_descriptor_limit();
     signal::block(&PARENTS_OWN).map_err(text)?;
     let death = signal::read_instead(&[PARENT_DIED]).map_err(text)?;
     let mut kept = check::capabilities(tunnels);
@@ -68,6 +71,13 @@ fn prepare(parent: Pid, tunnels: &[Tunnel]) -> Result<OwnedFd, String> {
         return Err("the parent has died".into());
     }
     Ok(death)
+}
+
+/// One namespace per tunnel can be more than the usual 1024.
+fn raise_descriptor_limit() {
+    let mut limit = rustix::process::getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = rustix::process::setrlimit(Resource::Nofile, limit);
 }
 
 /// Makes everything and sends it, each network edge before the first tunnel that uses it.

@@ -111,8 +111,8 @@ impl Worker {
                         self.count_kernel_drops(now);
                         return Ok(());
                     }
-                    data if data & NETWORK != 0 => self.from_network(now, (data & !NETWORK) as usize)?,
-                    tunnel => self.from_tun(now, tunnel as usize)?,
+                    data if data & NETWORK != 0 => self.serve_network(now, (data & !NETWORK) as usize)?,
+                    tunnel => self.serve_tun(now, tunnel as usize)?,
                 }
             }
             if self.engine.poll_timeout().is_some_and(|then| then <= now) {
@@ -129,7 +129,7 @@ impl Worker {
     }
 
     /// TUN -> network.
-    fn from_tun(&mut self, now: Instant, tunnel: usize) -> Result<(), String> {
+    fn serve_tun(&mut self, now: Instant, tunnel: usize) -> Result<(), String> {
         let shared = Arc::clone(&self.shared);
         let Some((tun, network)) = shared.tunnels.get(tunnel) else { return Ok(()) };
         for _ in 0..FRAMES_PER_TURN {
@@ -157,7 +157,7 @@ impl Worker {
     }
 
     /// Network -> TUN.
-    fn from_network(&mut self, now: Instant, number: usize) -> Result<(), String> {
+    fn serve_network(&mut self, now: Instant, number: usize) -> Result<(), String> {
         let (Some(receiver), Some(network)) =
             (self.receivers.get_mut(number), self.shared.networks.get(number))
         else {

@@ -12,7 +12,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::option::{self, instruction};
-use crate::linux::netlink::{ARPHRD_ETHER, ARPHRD_LOOPBACK, ARPHRD_NONE};
 
 /// Frames per system call.
 const SLOTS: usize = 16;
@@ -27,12 +26,12 @@ const PACKET_TYPE: u32 = (-0x1000_i32 + 4) as u32;
 
 /// Whether frames of an interface of this hardware type (`ARPHRD_*`) can be received.
 pub fn is_supported(kind: u16) -> bool {
-    matches!(kind, ARPHRD_ETHER | ARPHRD_LOOPBACK | ARPHRD_NONE)
+    matches!(kind, libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK | libc::ARPHRD_NONE)
 }
 
-/// Bytes of the link header in front of the outer IPv4 header.
+/// Bytes of the link header in front of the outer IPv4 header, for a supported hardware type.
 pub fn link_header_bytes(kind: u16) -> usize {
-    if kind == ARPHRD_NONE { 0 } else { 14 }
+    if kind == libc::ARPHRD_NONE { 0 } else { 14 }
 }
 
 /// Opens `count` sockets on interface number `device` for packets to `local`. A packet with GRE key K (0 without

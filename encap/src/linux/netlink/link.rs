@@ -5,13 +5,6 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use super::message::{self, Message};
 use super::{Netlink, NetlinkError, Result};
 
-/// `ifi_type` of Ethernet and everything that looks like it.
-pub const ARPHRD_ETHER: u16 = libc::ARPHRD_ETHER;
-/// `ifi_type` of the loopback interface; its frames carry an Ethernet header.
-pub const ARPHRD_LOOPBACK: u16 = libc::ARPHRD_LOOPBACK;
-/// `ifi_type` of a device without a link header (TUN, WireGuard).
-pub const ARPHRD_NONE: u16 = libc::ARPHRD_NONE;
-
 /// Length of `ifinfomsg`: family, pad, type, index, flags, change.
 const HEADER_LEN: usize = 16;
 /// `VETH_INFO_PEER` (linux/veth.h).

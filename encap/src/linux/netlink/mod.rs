@@ -19,7 +19,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 use message::{Answer, Message};
 
 pub use address::Address;
-pub use link::{ARPHRD_ETHER, ARPHRD_LOOPBACK, ARPHRD_NONE, Ipv4Setting, Link};
+pub use link::{Ipv4Setting, Link};
 pub use route::{Route, RouteTo};
 pub use rule::{Rule, RuleAction};
 
