@@ -168,16 +168,25 @@ fn finish(engines: Engines) {
     engines.stop().unwrap();
 }
 
-/// A device that somebody deletes ends the threads, and says so.
+/// A device that somebody deletes ends the threads, and says so; so does the underlay interface.
 fn vanished() {
-    let (_privileged, engines) = run(&tunnels(A, B, Isolation::Device), 1);
-    let mut netlink = Netlink::open().unwrap();
-    let device = netlink.link("gre-t1").unwrap().unwrap().index;
-    netlink.delete_link(device).unwrap();
-    let timeout = Timespec { tv_sec: 2, tv_nsec: 0 };
-    let failed = engines.failed();
-    assert_eq!(rustix::event::poll(&mut [PollFd::new(&failed, PollFlags::IN)], Some(&timeout)), Ok(1));
-    let failure = engines.failure().unwrap();
-    assert!(failure.starts_with("engine thread 0: device gre-t1 of a tunnel is gone"), "{failure}");
-    engines.stop().unwrap();
+    for (name, expected) in [
+        ("gre-t1", "engine thread 0: device gre-t1 of a tunnel is gone"),
+        ("left", "engine thread 0: underlay interface left is gone"),
+    ] {
+        let (_privileged, engines) = run(&tunnels(A, B, Isolation::Device), 1);
+        let mut netlink = Netlink::open().unwrap();
+        let device = netlink.link(name).unwrap().unwrap().index;
+        netlink.delete_link(device).unwrap();
+        let timeout = Timespec { tv_sec: 2, tv_nsec: 0 };
+        let failed = engines.failed();
+        assert_eq!(
+            rustix::event::poll(&mut [PollFd::new(&failed, PollFlags::IN)], Some(&timeout)),
+            Ok(1),
+            "{name}"
+        );
+        let failure = engines.failure().unwrap();
+        assert!(failure.starts_with(expected), "{failure}");
+        engines.stop().unwrap();
+    }
 }

@@ -27,11 +27,12 @@ const VIP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9), 443);
 /// A name, what to do, and how the process ends: `None` means by SIGKILL.
 type Case = (&'static str, fn(), Option<i32>);
 
-const CASES: [Case; 10] = [
+const CASES: [Case; 11] = [
     ("device", device, Some(0)),
     ("namespace", namespace, Some(0)),
     ("forward", forward, Some(0)),
     ("missing", missing, Some(0)),
+    ("loose", loose, Some(0)),
     ("failing", failing, Some(0)),
     ("killed", killed, None),
     ("signals", signals, Some(0)),
@@ -293,6 +294,19 @@ fn missing() {
     ] {
         assert!(text.contains(part), "{part:?} is missing in:\n{text}");
     }
+}
+
+/// A loose reverse path filter works only with a route of the host.
+fn loose() {
+    std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "2").unwrap();
+    let (privileged, edges) = Privileged::start(&[tunnel("a", 1)], 1).unwrap();
+    assert_eq!(edges.warnings.len(), 1);
+    assert!(edges.warnings[0].contains("no route at all to 10.0.0.0/24"), "{:?}", edges.warnings);
+    // What the warning says is true.
+    let _listener = privileged.listen(0, VIP).unwrap();
+    let client = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 77), 5555);
+    edges.tunnels[0].tun.write(&syn(client, VIP)).unwrap();
+    assert!(!readable(&edges.tunnels[0].tun, 50));
 }
 
 /// A failure in the middle takes back what was made before it.

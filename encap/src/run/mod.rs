@@ -79,7 +79,8 @@ impl Engines {
     /// order. Thread number i runs on CPU `cpus[i % cpus.len()]`, or anywhere without a list.
     ///
     /// # Errors
-    /// When the edges were opened for something else, or the kernel refuses a thread, a descriptor or a CPU.
+    /// When the edges were opened for something else, or the kernel refuses a thread or a descriptor. A CPU that
+    /// this process may not use shows in [`Engines::failed`].
     pub fn start(
         tunnels: &[Tunnel],
         edges: Edges,
