@@ -11,15 +11,23 @@
 //! checked -> (peer, key) names the tunnel, or `UnknownPeer` -> the inner source lies inside the tunnel's
 //! networks, or `SpoofedInner` -> the inner packet belongs to this tunnel, or `NotOurs` -> [`device`] writes it.
 //!
+//! [`privileged`] makes devices and sockets before the first packet, in a process of its own; [`run`] holds the threads
+//! that move packets; [`linux`] wraps what both need from the kernel.
+//!
 //! Pure modules (no sockets, no clock, no files): [`batch`], [`config`], [`engine`], [`mtu`], [`segment`],
 //! [`tunnel`], [`wire`]. A packet never produces an error or a log line: it produces a
 //! [`metrics::DropReason`].
 
 pub mod batch;
 pub mod config;
+pub mod device;
 pub mod engine;
+pub mod linux;
 pub mod metrics;
 pub mod mtu;
+pub mod privileged;
+pub mod run;
 pub mod segment;
+pub mod socket;
 pub mod tunnel;
 pub mod wire;

@@ -1,0 +1,7 @@
+//! The TUN edge: where inner packets leave and enter the kernel.
+//!
+//! Frames cross it whole, each with its virtio header; nothing here looks into them.
+
+mod tun;
+
+pub use tun::{MAX_FRAME_BYTES, Tun, TunError, is_available};

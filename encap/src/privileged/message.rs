@@ -1,0 +1,330 @@
+//! What the helper and its parent say to each other: small typed messages over a SOCK_SEQPACKET pair, some with
+//! descriptors.
+//!
+//! One byte for the kind, then the fields in order, numbers in host byte order, a text as its length (2 bytes) and
+//! its bytes. Neither side trusts the other's bytes: what does not decode whole is an error.
+
+use std::io;
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
+};
+
+/// Most engine threads, and so most receive sockets in one message.
+pub(super) const MAX_THREADS: usize = 64;
+const MAX_DESCRIPTORS: usize = MAX_THREADS + 2;
+const MAX_BYTES: usize = 4096;
+const MAX_TEXT_BYTES: usize = 3072;
+
+/// From the parent to the helper; the number comes back in the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Request {
+    /// Open a TCP socket that belongs to the tunnel.
+    Connect { number: u32, tunnel: u32 },
+    /// Open a listener on one of the tunnel's VIPs.
+    Listen { number: u32, tunnel: u32, address: SocketAddrV4 },
+}
+
+/// From the helper to the parent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Reply {
+    /// The sockets of a network edge: receivers, sender, guard.
+    Network { interface: String, local: Ipv4Addr, link_header_bytes: u32 },
+    /// The TUN device of the next tunnel, with its inner MTU and the number of its network edge.
+    Tunnel { device: String, mtu: u16, network: u32 },
+    /// Something worth telling the operator.
+    Warning { text: String },
+    /// Everything is set up.
+    Ready,
+    /// Set-up failed; the helper has cleaned up and ends.
+    Failed { text: String },
+    /// The socket that was asked for.
+    Socket { number: u32 },
+    /// It could not be opened.
+    Refused { number: u32, errno: i32 },
+}
+
+impl Request {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::default();
+        match self {
+            Self::Connect { number, tunnel } => writer.byte(1).u32(*number).u32(*tunnel),
+            Self::Listen { number, tunnel, address } => {
+                let (ip, port) = (address.ip().to_bits(), u32::from(address.port()));
+                writer.byte(2).u32(*number).u32(*tunnel).u32(ip).u32(port)
+            }
+        };
+        writer.bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader { rest: bytes };
+        let message = match reader.byte()? {
+            1 => Self::Connect { number: reader.u32()?, tunnel: reader.u32()? },
+            2 => Self::Listen {
+                number: reader.u32()?,
+                tunnel: reader.u32()?,
+                address: SocketAddrV4::new(
+                    Ipv4Addr::from_bits(reader.u32()?),
+                    reader.u32()?.try_into().ok()?,
+                ),
+            },
+            _ => return None,
+        };
+        reader.rest.is_empty().then_some(message)
+    }
+}
+
+impl Reply {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::default();
+        match self {
+            Self::Network { interface, local, link_header_bytes } => {
+                writer.byte(1).text(interface).u32(local.to_bits()).u32(*link_header_bytes)
+            }
+            Self::Tunnel { device, mtu, network } => {
+                writer.byte(2).text(device).u32((*mtu).into()).u32(*network)
+            }
+            Self::Warning { text } => writer.byte(3).text(text),
+            Self::Ready => writer.byte(4),
+            Self::Failed { text } => writer.byte(5).text(text),
+            Self::Socket { number } => writer.byte(6).u32(*number),
+            Self::Refused { number, errno } => writer.byte(7).u32(*number).u32(*errno as u32),
+        };
+        writer.bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader { rest: bytes };
+        let message = match reader.byte()? {
+            1 => Self::Network {
+                interface: reader.text()?,
+                local: Ipv4Addr::from_bits(reader.u32()?),
+                link_header_bytes: reader.u32()?,
+            },
+            2 => Self::Tunnel {
+                device: reader.text()?,
+                mtu: reader.u32()?.try_into().ok()?,
+                network: reader.u32()?,
+            },
+            3 => Self::Warning { text: reader.text()? },
+            4 => Self::Ready,
+            5 => Self::Failed { text: reader.text()? },
+            6 => Self::Socket { number: reader.u32()? },
+            7 => Self::Refused { number: reader.u32()?, errno: reader.u32()? as i32 },
+            _ => return None,
+        };
+        reader.rest.is_empty().then_some(message)
+    }
+}
+
+#[derive(Default)]
+struct Writer {
+    bytes: Vec<u8>,
+}
+
+impl Writer {
+    fn byte(&mut self, value: u8) -> &mut Self {
+        self.bytes.push(value);
+        self
+    }
+
+    fn u32(&mut self, value: u32) -> &mut Self {
+        self.bytes.extend_from_slice(&value.to_ne_bytes());
+        self
+    }
+
+    /// Cuts what is too long: only messages for people can be.
+    fn text(&mut self, value: &str) -> &mut Self {
+        let cut = value.floor_char_boundary(MAX_TEXT_BYTES.min(value.len()));
+        self.bytes.extend_from_slice(&(cut as u16).to_ne_bytes());
+        self.bytes.extend_from_slice(value.as_bytes().get(..cut).unwrap_or_default());
+        self
+    }
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl Reader<'_> {
+    fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(*first)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        let (value, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
+        Some(u32::from_ne_bytes(*value))
+    }
+
+    fn text(&mut self) -> Option<String> {
+        let (len, rest) = self.rest.split_first_chunk()?;
+        let (text, rest) = rest.split_at_checked(usize::from(u16::from_ne_bytes(*len)))?;
+        self.rest = rest;
+        String::from_utf8(text.to_vec()).ok()
+    }
+}
+
+/// One end of the pair.
+#[derive(Debug)]
+pub(super) struct Channel {
+    socket: OwnedFd,
+}
+
+impl Channel {
+    pub(super) fn new(socket: OwnedFd) -> Self {
+        Self { socket }
+    }
+
+    /// Sends one message; the other side gets copies of the descriptors.
+    pub(super) fn send(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+            return Err(io::Error::other("too many descriptors in one message"));
+        }
+        rustix::net::sendmsg(&self.socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
+    /// Receives one message, waiting `patience` at most.
+    ///
+    /// # Errors
+    /// `TimedOut`; `UnexpectedEof` when the other side is gone.
+    pub(super) fn receive(&self, patience: Duration) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+        let mut ready = [PollFd::new(&self.socket, PollFlags::IN)];
+        let timeout = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: patience.subsec_nanos().into() };
+        match rustix::event::poll(&mut ready, Some(&timeout)) {
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            // A signal shortens the wait; the caller's patience starts again, which stays bounded in practice.
+            Err(rustix::io::Errno::INTR) => return self.receive(patience),
+            Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut bytes = vec![0; MAX_BYTES];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let message =
+            rustix::net::recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags)?;
+        let descriptors = control
+            .drain()
+            .flat_map(|message| match message {
+                RecvAncillaryMessage::ScmRights(descriptors) => descriptors.collect::<Vec<_>>(),
+                _ => Vec::new(),
+            })
+            .collect();
+        if message.bytes == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if message.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a message was cut: too long, or this process may open no more files (ulimit -n)",
+            ));
+        }
+        bytes.truncate(message.bytes);
+        Ok((bytes, descriptors))
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn replies() -> Vec<Reply> {
+        vec![
+            Reply::Network {
+                interface: "eth0".into(),
+                local: Ipv4Addr::new(192, 0, 2, 1),
+                link_header_bytes: 14,
+            },
+            Reply::Tunnel { device: "gre-a".into(), mtu: 1472, network: 3 },
+            Reply::Warning { text: "ip_gre ist geladen: ä".into() },
+            Reply::Ready,
+            Reply::Failed { text: String::new() },
+            Reply::Socket { number: 7 },
+            Reply::Refused { number: u32::MAX, errno: 19 },
+        ]
+    }
+
+    fn requests() -> Vec<Request> {
+        let address = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9), 443);
+        vec![Request::Connect { number: 1, tunnel: 2 }, Request::Listen { number: 3, tunnel: 4, address }]
+    }
+
+    #[test]
+    fn every_message_reads_back_and_no_part_of_it_does() {
+        for reply in replies() {
+            let bytes = reply.encode();
+            assert_eq!(Reply::decode(&bytes), Some(reply));
+            for cut in 0..bytes.len() {
+                assert_eq!(Reply::decode(&bytes[..cut]), None);
+            }
+            assert_eq!(Reply::decode(&[&bytes[..], &[0]].concat()), None, "bytes left over");
+        }
+        for request in requests() {
+            let bytes = request.encode();
+            assert_eq!(Request::decode(&bytes), Some(request));
+            for cut in 0..bytes.len() {
+                assert_eq!(Request::decode(&bytes[..cut]), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_cut_at_a_character() {
+        let bytes = Reply::Failed { text: "ä".repeat(4000) }.encode();
+        assert!(bytes.len() <= MAX_BYTES);
+        assert_eq!(Reply::decode(&bytes), Some(Reply::Failed { text: "ä".repeat(MAX_TEXT_BYTES / 2) }));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = (Reply::decode(&bytes), Request::decode(&bytes));
+        }
+    }
+
+    #[test]
+    fn descriptors_cross_the_pair() {
+        let (one, two) = rustix::net::socketpair(
+            rustix::net::AddressFamily::UNIX,
+            rustix::net::SocketType::SEQPACKET,
+            rustix::net::SocketFlags::CLOEXEC,
+            None,
+        )
+        .unwrap();
+        let (one, two) = (Channel::new(one), Channel::new(two));
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        one.send(&Reply::Ready.encode(), &vec![theirs.as_fd(); MAX_DESCRIPTORS]).unwrap();
+        let (bytes, descriptors) = two.receive(Duration::from_secs(1)).unwrap();
+        assert_eq!((Reply::decode(&bytes), descriptors.len()), (Some(Reply::Ready), MAX_DESCRIPTORS));
+        rustix::io::write(&ours, b"through").unwrap();
+        let mut buffer = [0; 7];
+        rustix::io::read(&descriptors[1], &mut buffer).unwrap();
+        assert_eq!(&buffer, b"through");
+        let nothing = two.receive(Duration::from_millis(1)).unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::TimedOut);
+        drop(one);
+        let gone = two.receive(Duration::from_secs(1)).unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

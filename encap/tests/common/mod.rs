@@ -1,0 +1,58 @@
+//! What the tests of the Linux edges share.
+
+#![allow(unreachable_pub, reason = "shared by several test programs")]
+
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd as _;
+
+use encap::linux::capability::{self, Capability};
+use encap::linux::namespace::Namespace;
+use encap::linux::netlink::{Address, Netlink, Route};
+
+/// Address of the left end of [`pair`].
+pub const A: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// Address of the right end of [`pair`].
+pub const B: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+
+/// Whether the test can run; says so when not.
+pub fn privileged() -> bool {
+    let able =
+        [Capability::NetAdmin, Capability::NetRaw, Capability::SysAdmin].into_iter().all(capability::has);
+    if !able {
+        #[expect(clippy::print_stderr, reason = "says why the test is skipped")]
+        {
+            eprintln!("skipped: needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_SYS_ADMIN");
+        }
+    }
+    able
+}
+
+/// Two namespaces joined by a veth pair, `left` with 192.0.2.1 and `right` with 192.0.2.2.
+pub fn pair() -> (Namespace, Namespace) {
+    let (left, right) = (Namespace::new().unwrap(), Namespace::new().unwrap());
+    left.run_in(|| Netlink::open().unwrap().create_veth("left", "right", Some(right.as_fd())).unwrap())
+        .unwrap();
+    for (namespace, name, address) in [(&left, "left", A), (&right, "right", B)] {
+        namespace
+            .run_in(|| {
+                let mut netlink = Netlink::open().unwrap();
+                let device = netlink.link(name).unwrap().unwrap().index;
+                netlink.add_address(Address { device, address, prefix_len: 24 }).unwrap();
+                netlink.set_up(device).unwrap();
+                let destination = "192.0.2.0/24".parse().unwrap();
+                let route = Route {
+                    destination,
+                    table: 254,
+                    device,
+                    gateway: None,
+                    source: Some(address),
+                    protocol: 4,
+                };
+                netlink.add_route(&route).unwrap();
+                let loopback = netlink.link("lo").unwrap().unwrap().index;
+                netlink.set_up(loopback).unwrap();
+            })
+            .unwrap();
+    }
+    (left, right)
+}

@@ -1,0 +1,193 @@
+//! The Linux edges against a real kernel, in network namespaces that the tests make. Without root every test
+//! says why it is skipped.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
+mod common;
+
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd as _;
+
+use common::{A, B, pair, privileged};
+use encap::linux::namespace::Namespace;
+use encap::linux::netlink::{Address, Ipv4Setting, Netlink, Route, Rule, RuleAction};
+
+const PROTOCOL: u8 = 71;
+#[test]
+fn links_can_be_made_found_changed_and_deleted() {
+    if !privileged() {
+        return;
+    }
+    let outside = Netlink::open().unwrap().links().unwrap();
+    Namespace::new()
+        .unwrap()
+        .run_in(|| {
+            let mut netlink = Netlink::open().unwrap();
+            assert_eq!(netlink.links().unwrap().len(), 1, "only lo");
+            netlink.create_veth("one", "two", None).unwrap();
+            let again = netlink.create_veth("one", "three", None).unwrap_err();
+            assert_eq!(again.errno(), Some(libc::EEXIST));
+            assert!(
+                again.to_string().starts_with("make the veth pair one and three: File exists"),
+                "{again}"
+            );
+            let one = netlink.link("one").unwrap().unwrap();
+            assert!(!one.up && one.mtu == 1500 && one.kind == libc::ARPHRD_ETHER);
+            assert_eq!(netlink.link("nobody").unwrap(), None);
+            netlink.set_up(one.index).unwrap();
+            netlink.set_mtu(one.index, 1400).unwrap();
+            let one = netlink.link_at(one.index).unwrap().unwrap();
+            assert!(one.up && one.mtu == 1400);
+            let refused = netlink.set_mtu(one.index, 10).unwrap_err();
+            assert_eq!(refused.errno(), Some(libc::EINVAL));
+            assert!(refused.to_string().contains("mtu less than device minimum"), "{refused}");
+            netlink.delete_link(one.index).unwrap();
+            assert_eq!(netlink.link("two").unwrap(), None, "the other end went too");
+        })
+        .unwrap();
+    assert_eq!(Netlink::open().unwrap().links().unwrap(), outside);
+}
+
+#[test]
+fn settings_of_a_device_can_be_changed_without_proc() {
+    if !privileged() {
+        return;
+    }
+    Namespace::new()
+        .unwrap()
+        .run_in(|| {
+            let mut netlink = Netlink::open().unwrap();
+            netlink.create_veth("one", "two", None).unwrap();
+            let one = netlink.link("one").unwrap().unwrap().index;
+            let two = netlink.link("two").unwrap().unwrap().index;
+            let all = [
+                (Ipv4Setting::Forwarding, 1, "forwarding"),
+                (Ipv4Setting::RpFilter, 2, "rp_filter"),
+                (Ipv4Setting::ArpAnnounce, 2, "arp_announce"),
+                (Ipv4Setting::ArpIgnore, 1, "arp_ignore"),
+                (Ipv4Setting::AcceptLocal, 1, "accept_local"),
+            ];
+            for (setting, value, file) in all {
+                let other = netlink.ipv4_setting(two, setting).unwrap();
+                netlink.set_ipv4(one, &[(setting, value)]).unwrap();
+                assert_eq!(netlink.ipv4_setting(one, setting).unwrap(), value, "{setting:?}");
+                assert_eq!(netlink.ipv4_setting(two, setting).unwrap(), other, "{setting:?} of the other");
+                // The numbers above mean what the kernel calls by these names.
+                let path = format!("/proc/sys/net/ipv4/conf/one/{file}");
+                assert_eq!(std::fs::read_to_string(path).unwrap().trim(), value.to_string(), "{file}");
+            }
+            std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "2").unwrap();
+            assert_eq!(netlink.rp_filter_of_all().unwrap(), 2);
+            netlink.disable_ipv6_autoconfiguration(one).unwrap();
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_veth_reaches_the_other_namespace() {
+    if !privileged() {
+        return;
+    }
+    let (left, right) = pair();
+    let listener = right.run_in(|| std::net::TcpListener::bind((B, 7000)).unwrap()).unwrap();
+    left.run_in(|| std::net::TcpStream::connect((B, 7000)).unwrap()).unwrap();
+    assert_eq!(listener.accept().unwrap().1.ip(), A);
+}
+
+#[test]
+fn a_link_can_be_moved() {
+    if !privileged() {
+        return;
+    }
+    let (from, to) = (Namespace::new().unwrap(), Namespace::new().unwrap());
+    from.run_in(|| {
+        let mut netlink = Netlink::open().unwrap();
+        netlink.create_veth("stays", "moves", None).unwrap();
+        let moves = netlink.link("moves").unwrap().unwrap().index;
+        netlink.move_link(moves, to.as_fd()).unwrap();
+        assert_eq!(netlink.link("moves").unwrap(), None);
+    })
+    .unwrap();
+    assert!(to.run_in(|| Netlink::open().unwrap().link("moves").unwrap()).unwrap().is_some());
+}
+
+#[test]
+fn addresses_routes_and_rules_come_and_go() {
+    if !privileged() {
+        return;
+    }
+    let (left, _right) = pair();
+    left.run_in(|| {
+        let mut netlink = Netlink::open().unwrap();
+        let device = netlink.link("left").unwrap().unwrap().index;
+        let address = Address { device, address: "172.16.0.1".parse().unwrap(), prefix_len: 32 };
+        netlink.add_address(address).unwrap();
+        assert_eq!(netlink.add_address(address).unwrap_err().errno(), Some(libc::EEXIST));
+        assert!(netlink.addresses().unwrap().contains(&address));
+
+        let table = 0x1A00_0005;
+        let route = Route {
+            destination: "10.0.0.0/24".parse().unwrap(),
+            table,
+            device,
+            gateway: None,
+            source: Some(address.address),
+            protocol: PROTOCOL,
+        };
+        let via = Route { destination: "10.1.0.0/16".parse().unwrap(), gateway: Some(B), ..route.clone() };
+        netlink.add_route(&route).unwrap();
+        netlink.add_route(&via).unwrap();
+        assert_eq!(netlink.add_route(&route).unwrap_err().errno(), Some(libc::EEXIST));
+        assert_eq!(netlink.routes(PROTOCOL).unwrap(), [route.clone(), via.clone()]);
+
+        let destination = Ipv4Addr::new(10, 0, 0, 9);
+        assert_eq!(netlink.route_to(destination, None).unwrap_err().errno(), Some(libc::ENETUNREACH));
+        let rule = Rule {
+            priority: 100,
+            input: None,
+            output: Some("left".into()),
+            action: RuleAction::Lookup(table),
+            protocol: PROTOCOL,
+        };
+        let input = Rule { input: Some("left".into()), output: None, ..rule.clone() };
+        let last = Rule { priority: 101, action: RuleAction::Unreachable, ..input.clone() };
+        for rule in [&rule, &last, &input] {
+            netlink.add_rule(rule).unwrap();
+        }
+        let mut rules = netlink.rules(PROTOCOL).unwrap();
+        rules.sort_by_key(|rule| (rule.priority, rule.input.is_some()));
+        assert_eq!(rules, [rule.clone(), input.clone(), last.clone()]);
+
+        // Only a socket bound to the device finds the table.
+        assert_eq!(netlink.route_to(destination, None).unwrap_err().errno(), Some(libc::ENETUNREACH));
+        let way = netlink.route_to(destination, Some(device)).unwrap();
+        assert_eq!((way.device, way.source, way.gateway), (device, Some(address.address), None));
+        let way = netlink.route_to("10.1.2.3".parse().unwrap(), Some(device)).unwrap();
+        assert_eq!(way.gateway, Some(B));
+        // What the table does not have the kernel takes to be on the link itself, whatever the rules say
+        // (ip_route_output_key_hash_rcu): the engine has to refuse it.
+        let way = netlink.route_to("10.2.0.1".parse().unwrap(), Some(device)).unwrap();
+        assert_eq!((way.device, way.gateway), (device, None));
+
+        for rule in [&rule, &last, &input] {
+            netlink.delete_rule(rule).unwrap();
+        }
+        assert_eq!(netlink.delete_rule(&rule).unwrap_err().errno(), Some(libc::ENOENT));
+        netlink.delete_route(&route).unwrap();
+        netlink.delete_route(&via).unwrap();
+        assert!(netlink.routes(PROTOCOL).unwrap().is_empty() && netlink.rules(PROTOCOL).unwrap().is_empty());
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_program_starts_inside_a_namespace() {
+    if !privileged() {
+        return;
+    }
+    let (left, _right) = pair();
+    let mut command = std::process::Command::new("cat");
+    command.arg("/proc/net/dev").stdout(std::process::Stdio::piped());
+    let output = left.spawn(command, rustix::process::Signal::KILL).unwrap().wait_with_output().unwrap();
+    assert!(String::from_utf8(output.stdout).unwrap().contains("left:"));
+}
