@@ -14,7 +14,7 @@ use http::{Method, StatusCode};
 
 use super::handler::{Handler, Request, Response};
 use super::limits::Limits;
-use super::tunnel;
+use super::{date, tunnel};
 use crate::drain::Draining;
 use crate::error::Error;
 use crate::h1::{self, Decoded, Decoder, Framing, RequestMeta};
@@ -183,6 +183,9 @@ impl Session<'_> {
             return sent.ok().map(|()| Next::Switch(switched));
         }
         self.discard_buffered();
+        if !response.head.headers.contains("date") {
+            response.head.headers.append("Date", date::now());
+        }
         let framing = framing(&facts.method, facts.version, response.head.status, &response.body);
         let read_up = self.client.borrow().decoder.is_done();
         let keep_alive = facts.keep_alive

@@ -1,5 +1,6 @@
 //! VIP and port to requests: accept, TLS by SNI, HTTP/1.1 or HTTP/2.
 
+mod date;
 mod h1;
 mod h2;
 mod handler;
