@@ -25,7 +25,9 @@ pub(super) fn check(
         }
         for (server, setting) in pool.servers.iter().zip(&file.servers) {
             let behind = match server.address {
-                SocketAddr::V4(address) => tunnel.networks.iter().any(|network| network.contains(address.ip())),
+                SocketAddr::V4(address) => {
+                    tunnel.networks.iter().any(|network| network.contains(address.ip()))
+                }
                 SocketAddr::V6(_) => false,
             };
             if !behind {

@@ -27,20 +27,24 @@ pub(super) fn read(files: &[ListenerFile], base: &Path, reader: &mut Reader<'_>)
         }
         let http2 = reader.read_or(file.http2.as_ref(), true);
         let tls = file.tls.as_ref().map(|tls| read_tls(tls, http2, base, file, reader));
-        listeners.push(limits(file, reader, Listener {
-            name,
-            address,
-            tunnel,
-            tls,
-            max_connections: 0,
-            client_header_timeout: Duration::ZERO,
-            client_body_timeout: Duration::ZERO,
-            send_timeout: Duration::ZERO,
-            keepalive_timeout: Duration::ZERO,
-            client_header_size: 0,
-            client_header_count: 0,
-            client_max_body_size: 0,
-        }));
+        listeners.push(limits(
+            file,
+            reader,
+            Listener {
+                name,
+                address,
+                tunnel,
+                tls,
+                max_connections: 0,
+                client_header_timeout: Duration::ZERO,
+                client_body_timeout: Duration::ZERO,
+                send_timeout: Duration::ZERO,
+                keepalive_timeout: Duration::ZERO,
+                client_header_size: 0,
+                client_header_count: 0,
+                client_max_body_size: 0,
+            },
+        ));
     }
     listeners
 }

@@ -15,11 +15,7 @@ pub(super) fn read(files: &[PoolFile], reader: &mut Reader<'_>) -> Vec<Pool> {
     files.iter().map(|file| read_pool(file, &mut names, reader)).collect()
 }
 
-fn read_pool(
-    file: &PoolFile,
-    names: &mut HashMap<String, yaml::Position>,
-    reader: &mut Reader<'_>,
-) -> Pool {
+fn read_pool(file: &PoolFile, names: &mut HashMap<String, yaml::Position>, reader: &mut Reader<'_>) -> Pool {
     let millis = Duration::from_millis;
     let second = Duration::from_secs;
     let name = reader.read_or(Some(&file.name), String::new());
@@ -94,7 +90,8 @@ fn read_health_check(file: &HealthCheckFile, reader: &mut Reader<'_>) -> Option<
         second(2),
     );
     if timeout >= interval
-        && let Some(at) = file.timeout.as_ref().map(yaml::Setting::at).or(file.interval.as_ref().map(yaml::Setting::at))
+        && let Some(at) =
+            file.timeout.as_ref().map(yaml::Setting::at).or(file.interval.as_ref().map(yaml::Setting::at))
     {
         reader.problem(
             at,

@@ -110,9 +110,11 @@ impl Places<'_> {
         let global = |domain: usize| standing.get(domain).copied().unwrap_or(domain);
         let line = |at: Position| format!("the first stands in line {}; keep one of them", at.line);
         match error {
-            RouteError::BadName { domain, name, text, why } => {
-                (self.name(global(*domain), *name), format!("the domain `{text}` cannot be used"), Some(why.clone()))
-            }
+            RouteError::BadName { domain, name, text, why } => (
+                self.name(global(*domain), *name),
+                format!("the domain `{text}` cannot be used"),
+                Some(why.clone()),
+            ),
             RouteError::DuplicateName { text, first, second } => (
                 self.name(global(second.0), second.1),
                 format!("the domain `{text}` stands here a second time"),
@@ -128,9 +130,11 @@ impl Places<'_> {
                 "these rules have no domain".into(),
                 Some("list one under `domains:`, or `\"*\"` for every other domain".into()),
             ),
-            RouteError::BadRule { domain, rule, text, why } => {
-                (self.rule(global(*domain), *rule), format!("the URL `{text}` cannot be used"), Some(why.clone()))
-            }
+            RouteError::BadRule { domain, rule, text, why } => (
+                self.rule(global(*domain), *rule),
+                format!("the URL `{text}` cannot be used"),
+                Some(why.clone()),
+            ),
             RouteError::DuplicateRule { domain, text, first, second } => (
                 self.rule(global(*domain), *second),
                 format!("the URL `{text}` stands here a second time"),

@@ -46,8 +46,12 @@ pub(crate) struct Listening {
 }
 
 /// Accepts until the drain closes the listener.
-pub(crate) async fn accept<H>(listening: Listening, view: impl Fn() -> Rc<View>, handler: Rc<H>, draining: Draining)
-where
+pub(crate) async fn accept<H>(
+    listening: Listening,
+    view: impl Fn() -> Rc<View>,
+    handler: Rc<H>,
+    draining: Draining,
+) where
     H: Handler<Connection = Connection> + 'static,
 {
     let Listening { socket, index, permits } = listening;
