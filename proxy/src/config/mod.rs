@@ -1,6 +1,6 @@
 //! What the operator wrote, made reliable: defaulted, checked, and without any reference to nothing.
 //!
-//! [`file`] mirrors the YAML, [`read`] turns it into a [`Config`] and notes every problem with its position.
+//! [`mod@file`] mirrors the YAML, [`read()`] turns it into a [`Config`] and notes every problem with its position.
 //! Pure: files come in through the reader's sources.
 
 mod certificate;
