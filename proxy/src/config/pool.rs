@@ -1,6 +1,6 @@
 //! The `pools:` section.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use http::Method;
@@ -59,7 +59,7 @@ fn read_pool(file: &PoolFile, names: &mut HashMap<String, yaml::Position>, reade
 }
 
 fn read_servers(file: &PoolFile, reader: &mut Reader<'_>) -> Vec<Server> {
-    let mut seen = HashMap::new();
+    let mut seen = HashSet::new();
     let mut servers = Vec::new();
     for server in &file.servers {
         let weight = reader.read_within(server.weight.as_ref(), 0..=100, u8::to_string, 10);
@@ -68,7 +68,10 @@ fn read_servers(file: &PoolFile, reader: &mut Reader<'_>) -> Vec<Server> {
             let help = Some("write the port the real server listens on".into());
             reader.problem(server.address.at(), "port 0 is no port to connect to", help);
         }
-        super::read::unique(reader, &mut seen, "server", &address.to_string(), server.address.at());
+        if !seen.insert(address) {
+            let help = Some("keep one; its `weight` says how much it gets".into());
+            reader.problem(server.address.at(), format!("{address} stands in this pool already"), help);
+        }
         servers.push(Server { address, weight });
     }
     servers

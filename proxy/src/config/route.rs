@@ -29,7 +29,8 @@ pub(super) fn read(
         let mut spec = DomainSpec { names, default: false, rules: Vec::new() };
         for rule in &file.rules {
             let url = reader.read_or(Some(&rule.url), String::new());
-            let Some(pool) = pool(&rule.pool, &by_name, pools, reader) else { continue };
+            // Whatever stands for a pool that is not there: nothing starts, and later rules keep their places.
+            let pool = pool(&rule.pool, &by_name, pools, reader).unwrap_or(0);
             spec.rules.push(RuleSpec { pattern: url.clone(), target: rules.len() });
             rules.push(Rule { domain: index, url, pool });
         }
