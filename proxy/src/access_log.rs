@@ -24,6 +24,8 @@ use crate::state::View;
 const BLOCKS: usize = 256;
 const BLOCK: usize = 32 << 10;
 const DELAY: Duration = Duration::from_millis(20);
+/// Longest wait for the writer when the program ends.
+const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// The log of the whole process.
 #[derive(Debug, Clone)]
@@ -37,6 +39,14 @@ pub(crate) struct Log {
 struct Block {
     text: Vec<u8>,
     lines: u64,
+    /// Told when everything up to here is written.
+    written: Option<SyncSender<()>>,
+}
+
+impl Block {
+    const fn new() -> Self {
+        Self { text: Vec::new(), lines: 0, written: None }
+    }
 }
 
 impl Log {
@@ -66,6 +76,16 @@ impl Log {
     /// Opens the file again before the next line: it was moved away.
     pub(crate) fn reopen(&self) {
         self.reopen.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits, for a moment at most, until everything handed over is written: the program ends.
+    pub(crate) fn finish(&self) {
+        let Some(blocks) = &self.blocks else { return };
+        let (written, wait) = sync_channel(1);
+        if blocks.try_send(Block { written: Some(written), ..Block::new() }).is_ok() {
+            // Nothing can be done about a reader of the log that takes nothing.
+            let _ = wait.recv_timeout(LAST_WAIT);
+        }
     }
 
     fn send(&self, block: Block) {
@@ -104,6 +124,10 @@ fn write_blocks(blocks: &Receiver<Block>, mut target: Target, lost: &AtomicU64, 
         if written.is_err() {
             lost.fetch_add(block.lines, Ordering::Relaxed);
         }
+        if let Some(written) = block.written {
+            // Whoever asked may have stopped waiting.
+            let _ = written.try_send(());
+        }
     }
 }
 
@@ -115,7 +139,7 @@ pub(crate) struct Lines {
 
 impl Lines {
     pub(crate) fn new(log: Log) -> Rc<Self> {
-        Rc::new(Self { log, block: RefCell::new(Block { text: Vec::new(), lines: 0 }) })
+        Rc::new(Self { log, block: RefCell::new(Block::new()) })
     }
 
     fn push(&self, line: &Line<'_>) {
@@ -125,7 +149,7 @@ impl Lines {
             block.lines += 1;
         }
         if block.text.len() >= BLOCK {
-            let full = std::mem::replace(&mut *block, Block { text: Vec::new(), lines: 0 });
+            let full = std::mem::replace(&mut *block, Block::new());
             self.log.send(full);
         }
     }
@@ -134,7 +158,7 @@ impl Lines {
     pub(crate) fn flush(&self) {
         let mut block = self.block.borrow_mut();
         if block.lines > 0 {
-            self.log.send(std::mem::replace(&mut *block, Block { text: Vec::new(), lines: 0 }));
+            self.log.send(std::mem::replace(&mut *block, Block::new()));
         }
     }
 
@@ -235,6 +259,11 @@ struct Line<'a> {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if self.status == 0 {
+            // Given up before there was an answer; nginx's number for it.
+            self.status = 499;
+            self.reason = self.reason.or(Some(Error::ClientGone));
+        }
         self.view.count(self);
         if !self.lines.is_on() {
             return;
