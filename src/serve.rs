@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use proxy::{Proxy, Start, TunnelSockets};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::config::{self, Config};
 use crate::cpu::Plan;
@@ -50,6 +51,7 @@ fn serve(
             "the configuration has no listener: add one under `listeners:` (`ingre encap` runs tunnels alone)"
         );
     }
+    raise_descriptor_limit();
     development::complete(&mut config.proxy)?;
     let carrier = match (config.tunnels.is_empty(), external_encap) {
         (true, _) => None,
@@ -107,6 +109,15 @@ fn serve(
     // The last hold on the tunnels: the helper takes everything down before this returns.
     drop(carrier);
     watched
+}
+
+/// The usual 1024 descriptors are 500 proxied requests; the hard limit is what the operator has set.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        say(&format!("the limit of open files stays as it is: {error}"));
+    }
 }
 
 /// Obeys signals until the program has drained or a part of it has failed.
