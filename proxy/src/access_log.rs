@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::config;
 use crate::error::Error;
+use crate::message::{RequestHead, Version};
 use crate::state::View;
 
 /// Blocks on their way to the writer; one block holds up to [`BLOCK`] bytes or [`DELAY`] of lines.
@@ -187,10 +188,10 @@ pub(crate) struct Record {
     pub(crate) client: std::net::IpAddr,
     pub(crate) peer: SocketAddr,
     pub(crate) https: bool,
-    pub(crate) protocol: &'static str,
-    pub(crate) method: String,
-    pub(crate) host: String,
-    pub(crate) target: String,
+    /// The request as it is sent on; none where there was no request that could be read.
+    pub(crate) head: Option<RequestHead>,
+    /// The target as it came, where it is not sent on so.
+    pub(crate) asked: Option<String>,
     pub(crate) sni: Option<Rc<str>>,
     pub(crate) route: Option<Matched>,
     pub(crate) server: Option<usize>,
@@ -216,6 +217,14 @@ impl Record {
     pub(crate) fn ended(&mut self, sent: u64, error: Option<Error>) {
         self.sent = sent;
         self.reason = self.reason.or(error);
+    }
+}
+
+fn protocol(head: &RequestHead) -> &'static str {
+    match head.version {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
+        Version::Http2 => "HTTP/2",
     }
 }
 
@@ -270,6 +279,7 @@ impl Drop for Record {
         }
         #[expect(clippy::disallowed_methods, reason = "a log line says when it was written")]
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let head = self.head.as_ref();
         let route = self.route.as_ref();
         let rule = route.map(|route| self.view.rule(route.rule));
         let pool = route.map(|route| self.view.pool(route.pool));
@@ -280,10 +290,10 @@ impl Drop for Record {
             peer: self.peer,
             listener: self.view.listener_name(self.listener),
             scheme: if self.https { "https" } else { "http" },
-            protocol: self.protocol,
-            method: &self.method,
-            host: &self.host,
-            target: &self.target,
+            protocol: head.map_or("", protocol),
+            method: head.map_or("", |head| head.method.as_str()),
+            host: head.map_or("", |head| &head.authority),
+            target: self.asked.as_deref().or(head.map(|head| head.target.as_str())).unwrap_or_default(),
             status: self.status,
             bytes_in: self.received.get(),
             bytes_out: self.sent,
