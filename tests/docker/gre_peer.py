@@ -1,8 +1,8 @@
 """gre_peer.py REMOTE KEY: the far end of a GRE tunnel with a web server behind it, in some seventy lines that share nothing with ingre.
 
-A raw socket on one side, a TUN device with 10.0.0.10 on the other; the kernel's TCP and Python's HTTP server in between. Only packets
-from REMOTE that are exactly RFC 2784 and RFC 2890 with this key are taken, everything else is reported. On TERM it says how many
-packets went each way. Needs a network namespace of its own and root.
+A raw socket on one side, a TUN device with 10.0.0.10 on the other, the kernel's TCP and Python's HTTP server in between; connections come
+from 172.16.0.1. Only packets from REMOTE that are exactly RFC 2784 and RFC 2890 with this key are taken, everything else is reported. On
+TERM it says how many packets went each way. Needs a network namespace of its own and root.
 """
 
 import fcntl
@@ -24,7 +24,8 @@ def tun():
     set_interface, tun_device, no_packet_information = 0x400454CA, 0x0001, 0x1000
     device = os.open("/dev/net/tun", os.O_RDWR)
     fcntl.ioctl(device, set_interface, struct.pack("16sH22x", b"inner", tun_device | no_packet_information))
-    subprocess.run("ip address add 10.0.0.10/24 dev inner && ip link set inner up mtu 1400", shell=True, check=True)
+    commands = "ip address add 10.0.0.10/32 dev inner && ip link set inner up mtu 1400 && ip route add 172.16.0.1/32 dev inner"
+    subprocess.run(commands, shell=True, check=True)
     return device
 
 
