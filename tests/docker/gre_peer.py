@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 REMOTE, KEY = sys.argv[1], int(sys.argv[2])
 HEADER = struct.pack("!HHI", 0x2000, 0x0800, KEY)
-COUNTED = {"in": 0, "out": 0}
+COUNTED = {"in": 0, "out": 0, "strange": 0}
 
 
 def tun():
@@ -34,6 +34,7 @@ def from_the_wire(wire, device):
         packet, (source, _) = wire.recvfrom(65536)
         gre = packet[(packet[0] & 15) * 4 :]
         if source != REMOTE or gre[:8] != HEADER:
+            COUNTED["strange"] += 1
             print(f"not ours: from {source}, GRE header {gre[:8].hex()}", flush=True)
             continue
         COUNTED["in"] += 1
@@ -63,7 +64,7 @@ class Server(BaseHTTPRequestHandler):
 
 def end(*_):
     print(f"peer: {COUNTED['in']} GRE packets in, {COUNTED['out']} out", flush=True)
-    os._exit(0 if COUNTED["in"] and COUNTED["out"] else 1)
+    os._exit(0 if COUNTED["in"] and COUNTED["out"] and not COUNTED["strange"] else 1)
 
 
 signal.signal(signal.SIGTERM, end)

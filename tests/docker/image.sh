@@ -57,7 +57,8 @@ page() {
     http=$(docker port "$name" 8080/tcp | head -1)
     https=$(docker port "$name" 8443/tcp | head -1)
     curl -sS --fail --max-time 5 -o /dev/null "http://$http/"
-    docker cp "$name:/etc/ingre/certs/dev-ca.pem" "$work/ca.pem" >/dev/null
+    # Not `docker cp`, which does not see a tmpfs.
+    cp "/proc/$(docker inspect -f '{{.State.Pid}}' "$name")/root/etc/ingre/certs/dev-ca.pem" "$work/ca.pem"
     curl -sS --fail --max-time 5 --cacert "$work/ca.pem" -o /dev/null "https://localhost:${https##*:}/"
     say "pages over HTTP and, with its own CA, HTTPS"
 }
@@ -114,20 +115,27 @@ YAML
     grep -q NET_ADMIN "$work/refused" || fail "the refusal does not name NET_ADMIN: $(cat "$work/refused")"
     say "without the rights: $(grep -m 1 NET_ADMIN "$work/refused")"
 
+    through_the_tunnel
+    # As in examples/docker-compose.yaml: nothing but the two rights. Without DAC_OVERRIDE root may not write where uid 65532 may.
+    through_the_tunnel --cap-drop ALL --security-opt no-new-privileges --read-only --tmpfs /etc/ingre/certs
+    # The peer's word for what was on the wire.
+    kill "$peer_pid"
+    wait "$peer_pid" || fail "the peer saw no GRE, or some that was not as it should be"
+    cat "$work/peer"
+}
+
+through_the_tunnel() {
     docker run -d --health-interval 1s --name "$name" --network "$name" --ip "$local" -p 127.0.0.1::8080 -p 127.0.0.1::8443 \
         --user 0 --cap-add NET_ADMIN --cap-add NET_RAW --device /dev/net/tun --sysctl net.ipv4.conf.all.rp_filter=0 \
-        -v "$work/config.yaml:/etc/ingre/config.yaml:ro" "$tag" >/dev/null
+        -v "$work/config.yaml:/etc/ingre/config.yaml:ro" "$@" "$tag" >/dev/null
     within 20 healthy
     expect "10.0.0.10 to 172.16.0.1 by GRE key 4096" \
         "$(curl -sS --fail --max-time 10 "http://$(docker port "$name" 8080/tcp | head -1)/")"
     page
-    say "a request through the container into GRE and back"
-    # The peer's word for what was on the wire.
-    kill "$peer_pid"
-    wait "$peer_pid" 2>/dev/null || true
-    cat "$work/peer"
     docker stop -t 20 "$name" >/dev/null
     expect 0 "$(docker inspect -f '{{.State.ExitCode}}' "$name")"
+    docker rm "$name" >/dev/null
+    say "a request through a container into GRE and back${1:+, with $*}"
 }
 
 healthy() { [ "$(docker inspect -f '{{.State.Health.Status}}' "$name")" = healthy ]; }
