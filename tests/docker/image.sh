@@ -40,7 +40,8 @@ build() {
 
 # As shipped, as an ordinary user.
 serves_pages() {
-    docker run -d --health-interval 1s --name "$name" --security-opt no-new-privileges --cap-drop ALL -p 127.0.0.1::8443 -p 127.0.0.1::8080 "$tag" >/dev/null
+    docker run -d --health-interval 1s --name "$name" --security-opt no-new-privileges --cap-drop ALL \
+        -p 127.0.0.1::8443 -p 127.0.0.1::8080 "$tag" >/dev/null
     within 20 healthy
     say "healthy"
     page
