@@ -48,8 +48,8 @@ COPY encap/Cargo.toml encap/
 COPY yaml/Cargo.toml yaml/
 RUN sed -i '/^\[\[/,/^$/d' Cargo.toml */Cargo.toml \
     && mkdir src proxy/src encap/src yaml/src \
-    && touch proxy/src/lib.rs encap/src/lib.rs yaml/src/lib.rs \
-    && echo 'fn main() {}' > src/main.rs \
+    && echo '//! Empty.' | tee proxy/src/lib.rs encap/src/lib.rs yaml/src/lib.rs \
+    && printf '//! Empty.\nfn main() {}\n' > src/main.rs \
     && cargo build --locked --profile dist
 COPY src src
 COPY proxy proxy

@@ -1,8 +1,8 @@
 """gre_peer.py REMOTE KEY: the far end of a GRE tunnel with a web server behind it, in some seventy lines that share nothing with ingre.
 
-A raw socket on one side, a TUN device with 10.0.0.10 on the other; the kernel's TCP and Python's HTTP server in between. Only packets
-from REMOTE that are exactly RFC 2784 and RFC 2890 with this key are taken, everything else is reported. On TERM it says how many
-packets went each way. Needs a network namespace of its own and root.
+A raw socket on one side, a TUN device with 10.0.0.10 on the other, the kernel's TCP and Python's HTTP server in between; connections come
+from 172.16.0.1. Only packets from REMOTE that are exactly RFC 2784 and RFC 2890 with this key are taken, everything else is reported. On
+TERM it says how many packets went each way. Needs a network namespace of its own and root.
 """
 
 import fcntl
@@ -17,14 +17,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 REMOTE, KEY = sys.argv[1], int(sys.argv[2])
 HEADER = struct.pack("!HHI", 0x2000, 0x0800, KEY)
-COUNTED = {"in": 0, "out": 0}
+COUNTED = {"in": 0, "out": 0, "strange": 0}
 
 
 def tun():
     set_interface, tun_device, no_packet_information = 0x400454CA, 0x0001, 0x1000
     device = os.open("/dev/net/tun", os.O_RDWR)
     fcntl.ioctl(device, set_interface, struct.pack("16sH22x", b"inner", tun_device | no_packet_information))
-    subprocess.run("ip address add 10.0.0.10/24 dev inner && ip link set inner up mtu 1400", shell=True, check=True)
+    commands = "ip address add 10.0.0.10/32 dev inner && ip link set inner up mtu 1400 && ip route add 172.16.0.1/32 dev inner"
+    subprocess.run(commands, shell=True, check=True)
     return device
 
 
@@ -33,6 +34,7 @@ def from_the_wire(wire, device):
         packet, (source, _) = wire.recvfrom(65536)
         gre = packet[(packet[0] & 15) * 4 :]
         if source != REMOTE or gre[:8] != HEADER:
+            COUNTED["strange"] += 1
             print(f"not ours: from {source}, GRE header {gre[:8].hex()}", flush=True)
             continue
         COUNTED["in"] += 1
@@ -62,7 +64,7 @@ class Server(BaseHTTPRequestHandler):
 
 def end(*_):
     print(f"peer: {COUNTED['in']} GRE packets in, {COUNTED['out']} out", flush=True)
-    os._exit(0 if COUNTED["in"] and COUNTED["out"] else 1)
+    os._exit(0 if COUNTED["in"] and COUNTED["out"] and not COUNTED["strange"] else 1)
 
 
 signal.signal(signal.SIGTERM, end)

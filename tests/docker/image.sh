@@ -9,7 +9,7 @@ set -euo pipefail
 
 readonly binary=$1 root=$(dirname "$(readlink -f "$0")")/../..
 readonly tag=ingre-test:$$ name=ingre-test-$$ peer=ingre-peer-$$
-readonly subnet=192.0.2.0/28 local=192.0.2.2 far=192.0.2.3
+readonly subnet=198.51.100.0/28 local=198.51.100.2 far=198.51.100.3
 
 main() {
     if ! docker info >/dev/null 2>&1; then
@@ -40,7 +40,8 @@ build() {
 
 # As shipped, as an ordinary user.
 serves_pages() {
-    docker run -d --name "$name" --security-opt no-new-privileges --cap-drop ALL -p 127.0.0.1::8443 -p 127.0.0.1::8080 "$tag" >/dev/null
+    docker run -d --health-interval 1s --name "$name" --security-opt no-new-privileges --cap-drop ALL \
+        -p 127.0.0.1::8443 -p 127.0.0.1::8080 "$tag" >/dev/null
     within 20 healthy
     say "healthy"
     page
@@ -57,14 +58,15 @@ page() {
     http=$(docker port "$name" 8080/tcp | head -1)
     https=$(docker port "$name" 8443/tcp | head -1)
     curl -sS --fail --max-time 5 -o /dev/null "http://$http/"
-    docker cp "$name:/etc/ingre/certs/dev-ca.pem" "$work/ca.pem" >/dev/null
+    # Not `docker cp`, which does not see a tmpfs.
+    cp "/proc/$(docker inspect -f '{{.State.Pid}}' "$name")/root/etc/ingre/certs/dev-ca.pem" "$work/ca.pem"
     curl -sS --fail --max-time 5 --cacert "$work/ca.pem" -o /dev/null "https://localhost:${https##*:}/"
     say "pages over HTTP and, with its own CA, HTTPS"
 }
 
 # Nothing but the certificates is written.
 read_only_root() {
-    docker run -d --name "$name" --read-only --tmpfs /etc/ingre/certs:uid=65532,gid=65532,mode=700 "$tag" >/dev/null
+    docker run -d --health-interval 1s --name "$name" --read-only --tmpfs /etc/ingre/certs:uid=65532,gid=65532,mode=700 "$tag" >/dev/null
     within 20 healthy
     say "healthy with a read-only root"
     docker rm -f "$name" >/dev/null
@@ -73,7 +75,7 @@ read_only_root() {
 # Key 4096 on the wire to a peer in a network namespace on the container's bridge.
 tunnels() {
     [ -e /dev/net/tun ] || { say "tunnels skipped: no /dev/net/tun" && return; }
-    docker network create --subnet "$subnet" --gateway 192.0.2.1 -o "com.docker.network.bridge.name=igt$$" "$name" >/dev/null
+    docker network create --subnet "$subnet" --gateway 198.51.100.1 -o "com.docker.network.bridge.name=igt$$" "$name" >/dev/null
     ip netns add "$peer"
     ip link add "igp$$" type veth peer name eth0 netns "$peer"
     ip link set "igp$$" master "igt$$" up
@@ -86,13 +88,16 @@ tunnels() {
 listeners:
   - name: http
     address: 0.0.0.0:8080
+  - name: https
+    address: 0.0.0.0:8443
+    tls: { development: {} }
 admin: { address: 127.0.0.1:9901 }
 tunnels:
   - name: tenant
     local: $local
     peers: [$far]
     key: 4096
-    address: 10.0.0.1
+    address: 172.16.0.1
     networks: [10.0.0.0/24]
 pools:
   - name: far
@@ -109,20 +114,29 @@ YAML
         fail "tunnels started without NET_ADMIN"
     fi
     grep -q NET_ADMIN "$work/refused" || fail "the refusal does not name NET_ADMIN: $(cat "$work/refused")"
-    say "without the rights: $(head -1 "$work/refused")"
+    say "without the rights: $(grep -m 1 NET_ADMIN "$work/refused")"
 
-    docker run -d --name "$name" --network "$name" --ip "$local" -p 127.0.0.1::8080 --user 0 --cap-add NET_ADMIN --cap-add NET_RAW \
-        --device /dev/net/tun --sysctl net.ipv4.conf.all.rp_filter=0 -v "$work/config.yaml:/etc/ingre/config.yaml:ro" "$tag" >/dev/null
-    within 20 healthy
-    expect "10.0.0.10 to 10.0.0.1 by GRE key 4096" \
-        "$(curl -sS --fail --max-time 10 "http://$(docker port "$name" 8080/tcp | head -1)/")"
-    say "a request through the container into GRE and back"
+    through_the_tunnel
+    # As in examples/docker-compose.yaml: nothing but the two rights. Without DAC_OVERRIDE root may not write where uid 65532 may.
+    through_the_tunnel --cap-drop ALL --security-opt no-new-privileges --read-only --tmpfs /etc/ingre/certs
     # The peer's word for what was on the wire.
     kill "$peer_pid"
-    wait "$peer_pid" 2>/dev/null || true
+    wait "$peer_pid" || fail "the peer saw no GRE, or some that was not as it should be"
     cat "$work/peer"
+}
+
+through_the_tunnel() {
+    docker run -d --health-interval 1s --name "$name" --network "$name" --ip "$local" -p 127.0.0.1::8080 -p 127.0.0.1::8443 \
+        --user 0 --cap-add NET_ADMIN --cap-add NET_RAW --device /dev/net/tun --sysctl net.ipv4.conf.all.rp_filter=0 \
+        -v "$work/config.yaml:/etc/ingre/config.yaml:ro" "$@" "$tag" >/dev/null
+    within 20 healthy
+    expect "10.0.0.10 to 172.16.0.1 by GRE key 4096" \
+        "$(curl -sS --fail --max-time 10 "http://$(docker port "$name" 8080/tcp | head -1)/")"
+    page
     docker stop -t 20 "$name" >/dev/null
     expect 0 "$(docker inspect -f '{{.State.ExitCode}}' "$name")"
+    docker rm "$name" >/dev/null
+    say "a request through a container into GRE and back${1:+, with $*}"
 }
 
 healthy() { [ "$(docker inspect -f '{{.State.Health.Status}}' "$name")" = healthy ]; }
