@@ -86,7 +86,7 @@ pub(super) fn tries(
         nodes.pid("l4")
     );
     text.push_str(
-        "  Ctrl-C removes everything.\n\nRequests as they happen (UTC). GRE: packets of that tunnel since the request before, incl. health checks.\n\n",
+        "  Ctrl-C removes everything.\n\nRequests as they happen (UTC). GRE: packets of the tunnel since the request before, or\nsince this one began; health checks and connection set-up included.\n\n",
     );
     text
 }
