@@ -16,6 +16,8 @@ use tokio_rustls::TlsConnector;
 
 /// For a whole request.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For a page of the admin listener, which answers at once if at all.
+const PAGE_PATIENCE: Duration = Duration::from_secs(1);
 /// Of a response; more is not needed to show it.
 const MOST_BYTES: u64 = 1 << 20;
 
@@ -68,7 +70,9 @@ pub(super) async fn page(admin: SocketAddrV4, path: &str) -> anyhow::Result<Vec<
         answer.drain(..end + 4);
         Ok(answer)
     };
-    tokio::time::timeout(PATIENCE, exchange).await.unwrap_or_else(|_| bail!("no answer after {PATIENCE:?}"))
+    tokio::time::timeout(PAGE_PATIENCE, exchange)
+        .await
+        .unwrap_or_else(|_| bail!("no answer after {PAGE_PATIENCE:?}"))
 }
 
 async fn exchange(

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tokio::net::TcpSocket;
+use tokio::time::MissedTickBehavior;
 
 use self::certificates::Certificates;
 use self::client::Client;
@@ -31,8 +32,8 @@ use crate::sockets;
 
 /// Ports to try, beginning with the one asked for.
 const PORTS: u16 = 100;
-/// How often the lab looks whether a node has ended.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often the lab looks whether a node has ended, and notes the counters.
+const LOOK: Duration = Duration::from_millis(200);
 /// For the line of a request in the access log, and between two looks for it.
 const PATIENCE: Duration = Duration::from_secs(5);
 const SHORTLY: Duration = Duration::from_millis(5);
@@ -222,9 +223,10 @@ async fn request(
 /// Shows requests and what the nodes say until the ingre node ends, or nobody reads any more.
 async fn watch(nodes: &mut Nodes, mut log: Log, mut watch: Watch, shown: &Cell<usize>) -> anyhow::Result<()> {
     let mut open = true;
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            biased;
             lines = log.next(), if open => {
                 let Some(lines) = lines else {
                     open = false;
@@ -241,12 +243,15 @@ async fn watch(nodes: &mut Nodes, mut log: Log, mut watch: Watch, shown: &Cell<u
                     show(&format!("[{node}] {line}\n"));
                 }
             }
-            () = tokio::time::sleep(LOOK) => match nodes.ended() {
-                None => {}
-                Some((INGRE, status)) => bail!("the ingre node has ended ({status})"),
-                Some((node, status)) => {
-                    show(&format!("[{node}] has ended ({status}): see what requests get now; Ctrl-C ends the lab\n"));
+            _ = look.tick() => {
+                match nodes.ended() {
+                    None => {}
+                    Some((INGRE, status)) => bail!("the ingre node has ended ({status})"),
+                    Some((node, status)) => {
+                        show(&format!("[{node}] has ended ({status}): see what requests get now; Ctrl-C ends the lab\n"));
+                    }
                 }
+                watch.sample().await;
             }
         }
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use encap::linux::namespace::Namespace;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
@@ -70,6 +70,8 @@ impl Nodes {
     /// Starts a process; returns its standard output. To be called from the main thread, within the runtime.
     pub(super) fn start(&mut self, start: Start<'_>) -> anyhow::Result<pipe::Receiver> {
         let name = start.name;
+        // What a node leaves behind becomes ours to wait for: everything is gone when the lab has ended.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         let mut command = Command::new(&self.program);
         // A group of its own: Ctrl-C on the terminal is for the lab alone, which then ends the nodes in order.
         command.arg0("ingre").args(&start.arguments).envs(start.environment).process_group(0);
@@ -149,10 +151,13 @@ impl Nodes {
 impl Drop for Nodes {
     /// Ends every process and waits until it is gone: first politely, so that tunnels are taken down in order.
     fn drop(&mut self) {
+        if self.nodes.is_empty() {
+            return;
+        }
         self.terminate();
         for _ in 0..STOP.as_millis() / LOOK.as_millis() {
             while self.ended().is_some() {}
-            if self.nodes.iter().all(|node| node.ended) {
+            if self.nodes.iter().all(|node| node.ended) && are_orphans_gone() {
                 return;
             }
             std::thread::sleep(LOOK);
@@ -160,6 +165,17 @@ impl Drop for Nodes {
         for node in self.nodes.iter_mut().filter(|node| !node.ended) {
             let _ = node.child.kill();
             let _ = node.child.wait();
+        }
+    }
+}
+
+/// Whether the helpers of the nodes have ended; to be called when the nodes themselves have been waited for.
+fn are_orphans_gone() -> bool {
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) => {}
+            Ok(None) => return false,
+            Err(_) => return true,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddrV4;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 
 use encap::linux::namespace::Namespace;
@@ -62,31 +62,34 @@ pub(super) fn tries(
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {command:<width$}  # {}", to.why);
     }
-    let (lab, namespace) = (std::process::id(), std::os::fd::AsFd::as_fd(client).as_raw_fd());
-    let (client, l4) = match rights {
-        Rights::Own => (
-            format!("nsenter --net=/proc/{lab}/fd/{namespace}"),
-            format!("nsenter -t {} -n", nodes.pid("l4")),
-        ),
+    let (lab, descriptor) = (std::process::id(), client.as_fd().as_raw_fd());
+    let (rs, l4) = (nodes.pid("tenant-a-1"), nodes.pid("l4"));
+    let (client, l4_node, capture) = match rights {
+        Rights::Own => {
+            (format!("nsenter --net=/proc/{lab}/fd/{descriptor}"), format!("nsenter -t {l4} -n"), "tcpdump -ni underlay proto gre")
+        }
+        // tcpdump would give up the only user there is.
         Rights::UserNamespace => (
-            format!("nsenter -t {lab} -U --preserve-credentials --net=/proc/{lab}/fd/{namespace}"),
-            format!("nsenter -t {} -U --preserve-credentials -n", nodes.pid("l4")),
+            format!("nsenter -t {lab} -U --preserve-credentials --net=/proc/{lab}/fd/{descriptor}"),
+            format!("nsenter -t {l4} -U --preserve-credentials -n"),
+            "tshark -ni underlay -f 'proto gre'",
         ),
     };
     let vip = plan::VIP;
-    let _ = writeln!(text, "\n  As the client, through the VIP:\n    {client} {curl} https://{vip}/");
-    let _ = writeln!(
+    let _ = write!(
         text,
-        "  What is on the wire at the L4 node, with both keys:\n    {l4} tcpdump -ni underlay -c 20 proto gre"
-    );
-    let _ = writeln!(
-        text,
-        "  A part that fails: kill {} (an RS), kill {} (the L4 node)",
-        nodes.pid("tenant-a-1"),
-        nodes.pid("l4")
-    );
-    text.push_str(
-        "  Ctrl-C removes everything.\n\nRequests as they happen (UTC). GRE: packets of that tunnel since the request before, incl. health checks.\n\n",
+        "
+  As the client, through the VIP:
+    {client} {curl} https://{vip}/
+  What is on the wire at the L4 node, with the keys:
+    {l4_node} {capture}
+  A part that fails: kill {rs} (an RS), kill {l4} (the L4 node)
+  Ctrl-C removes everything.
+
+Requests as they happen (UTC). GRE: packets of the tunnel since the request before, or since this
+one began; health checks and connection set-up included.
+
+"
     );
     text
 }

@@ -120,7 +120,7 @@ tunnels:
     ] {
         let _ = writeln!(
             text,
-            "  - name: {name}\n    tunnel: {}\n    connect_timeout: 2s\n    health_check: {{interval: 2s, timeout: 1s, \
+            "  - name: {name}\n    tunnel: {}\n    connect_timeout: 1s\n    read_timeout: 3s\n    health_check: {{interval: 2s, timeout: 1s, \
              unhealthy_threshold: 2}}\n    servers:",
             tunnel.name
         );

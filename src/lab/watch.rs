@@ -3,9 +3,10 @@
 //! The log says what became of a request; the admin page /tunnels says how many GRE packets each tunnel has carried.
 //! What clients send stands in the log: it is shown without control characters and cut where it is long.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
 use std::net::SocketAddrV4;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
@@ -15,6 +16,8 @@ use super::{client, plan};
 
 /// Longest text of a client in a line, in characters.
 const LONGEST: usize = 60;
+/// Most samples of the counters.
+const SAMPLES: usize = 256;
 /// Stands in front of the further lines of a request.
 const INDENT: &str = "          ";
 
@@ -45,63 +48,101 @@ impl Log {
     }
 }
 
-/// GRE packets out and in.
-type Packets = (u64, u64);
+/// GRE packets out and in, by tunnel.
+type Packets = HashMap<String, (u64, u64)>;
 
-/// Shows requests, with what the tunnels have carried since the request before.
+/// What the tunnels had carried at a time, in seconds since 1970.
+struct Sample {
+    at: f64,
+    packets: Packets,
+}
+
+/// Shows requests, with what the tunnels have carried for them.
 pub(super) struct Watch {
     admin: SocketAddrV4,
-    before: HashMap<String, Packets>,
+    /// Since the last request that was shown, the oldest first.
+    samples: VecDeque<Sample>,
 }
 
 impl Watch {
     /// Counts from now on.
     pub(super) async fn new(admin: SocketAddrV4) -> Self {
-        let mut watch = Self { admin, before: HashMap::new() };
-        watch.carried().await;
+        let mut watch = Self { admin, samples: VecDeque::new() };
+        watch.sample().await;
         watch
+    }
+
+    /// Notes the counters: from time to time, so that a request is not shown with what came long before it.
+    pub(super) async fn sample(&mut self) {
+        if self.samples.len() >= SAMPLES {
+            // Of a long wait every other one will do.
+            let mut kept = false;
+            self.samples.retain(|_| {
+                kept = !kept;
+                kept
+            });
+        }
+        self.samples.extend(self.read().await);
     }
 
     /// The lines for these requests.
     pub(super) async fn show(&mut self, requests: &[Value]) -> String {
-        let mut carried = self.carried().await;
-        let mut blocks: Vec<String> = Vec::new();
-        // From the last one on: it stands for all packets of its tunnel, for they cannot be told apart.
-        for request in requests.iter().rev() {
-            blocks.push(describe(request, &mut carried));
+        let began = |request: &Value| number(request, "ts") - number(request, "duration_ms") / 1e3;
+        let began = requests.iter().map(began).fold(f64::INFINITY, f64::min);
+        let mut carried = Packets::new();
+        if let Some(now) = self.read().await {
+            let before = self.samples.iter().rev().find(|sample| sample.at <= began);
+            if let Some(before) = before.or(self.samples.front()) {
+                carried = since(before, &now);
+            }
+            self.samples = VecDeque::from([now]);
         }
-        blocks.into_iter().rev().collect()
+        // From the last one on: it stands for all packets of its tunnel, for they cannot be told apart.
+        let mut blocks: Vec<_> =
+            requests.iter().rev().map(|request| describe(request, &mut carried)).collect();
+        blocks.reverse();
+        blocks.concat()
     }
 
-    /// What each tunnel has carried since the last call.
-    async fn carried(&mut self) -> HashMap<String, Packets> {
-        let Ok(page) = client::page(self.admin, "/tunnels").await else { return HashMap::new() };
-        let page: Value = serde_json::from_slice(&page).unwrap_or_default();
-        let mut carried = HashMap::new();
-        for tunnel in page["tunnels"].as_array().into_iter().flatten() {
-            let name = text(tunnel, "name");
+    async fn read(&self) -> Option<Sample> {
+        let page = client::page(self.admin, "/tunnels").await.ok()?;
+        let page: Value = serde_json::from_slice(&page).ok()?;
+        #[expect(clippy::disallowed_methods, reason = "compared with the times of the log")]
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let packets = page["tunnels"].as_array()?.iter().map(|tunnel| {
             let [out, back] = ["packets_out", "packets_in"].map(|key| tunnel[key].as_u64().unwrap_or(0));
-            let (out_before, back_before) = self.before.insert(name.clone(), (out, back)).unwrap_or((0, 0));
-            carried.insert(name, (out.saturating_sub(out_before), back.saturating_sub(back_before)));
-        }
-        carried
+            (text(tunnel, "name"), (out, back))
+        });
+        Some(Sample { at, packets: packets.collect() })
     }
 }
 
-fn describe(request: &Value, carried: &mut HashMap<String, Packets>) -> String {
+fn since(before: &Sample, now: &Sample) -> Packets {
+    let difference = |(name, &(out, back)): (&String, &(u64, u64))| {
+        let (out_before, back_before) = before.packets.get(name).copied().unwrap_or((0, 0));
+        (name.clone(), (out.saturating_sub(out_before), back.saturating_sub(back_before)))
+    };
+    now.packets.iter().map(difference).collect()
+}
+
+fn describe(request: &Value, carried: &mut Packets) -> String {
     let mut lines = String::new();
     // Writing to a String cannot fail.
     let _ = writeln!(
         lines,
         "{}  {} {}://{}{}  {}  {}  {:.1} ms  in {}, out {}",
-        time_of_day(request["ts"].as_f64().unwrap_or(0.0)),
+        time_of_day(number(request, "ts")),
         text(request, "method"),
         text(request, "scheme"),
         text(request, "host"),
         text(request, "target"),
         text(request, "protocol"),
-        request["status"],
-        request["duration_ms"].as_f64().unwrap_or(0.0),
+        match &request["status"] {
+            // Nothing was sent before the client left.
+            Value::Number(status) if status.as_u64() == Some(0) => "no answer, client left".to_owned(),
+            status => status.to_string(),
+        },
+        number(request, "duration_ms"),
         size(&request["bytes_in"]),
         size(&request["bytes_out"]),
     );
@@ -129,7 +170,7 @@ fn describe(request: &Value, carried: &mut HashMap<String, Packets>) -> String {
     lines
 }
 
-fn describe_tunnel(name: &str, carried: &mut HashMap<String, Packets>) -> String {
+fn describe_tunnel(name: &str, carried: &mut Packets) -> String {
     let key = plan::tunnel(name).map_or(0, |tunnel| tunnel.key);
     match carried.remove(name) {
         // Another request's line has been written after these packets, but before this one's.
@@ -137,6 +178,10 @@ fn describe_tunnel(name: &str, carried: &mut HashMap<String, Packets>) -> String
         Some((out, back)) => format!("{name}, key {key}: GRE {out} out, {back} in"),
         None => format!("{name}, key {key}: GRE counted below"),
     }
+}
+
+fn number(value: &Value, key: &str) -> f64 {
+    value[key].as_f64().unwrap_or(0.0)
 }
 
 /// A text of the log that may be a client's.
@@ -177,7 +222,7 @@ mod tests {
             "bytes_out": 50_000_000, "duration_ms": 1.26, "domain": "a.localhost", "url": "^~ /api/",
             "pool": "a-api", "rs": "10.0.0.11:8080", "tunnel": "tenant-a", "retries": 0,
         });
-        let mut carried = HashMap::from([("tenant-a".to_owned(), (6, 5)), ("front".to_owned(), (9, 8))]);
+        let mut carried = Packets::from([("tenant-a".to_owned(), (6, 5)), ("front".to_owned(), (9, 8))]);
         assert_eq!(
             describe(&request, &mut carried),
             "22:13:20  GET https://a.localhost/api/x  HTTP/2  200  1.3 ms  in 3 B, out 50 MB\n          \
@@ -188,9 +233,17 @@ mod tests {
     }
 
     #[test]
+    fn only_new_packets_are_shown() {
+        let at = |at, out| Sample { at, packets: Packets::from([("front".to_owned(), (out, 7))]) };
+        assert_eq!(since(&at(1.0, 40), &at(2.0, 43)), Packets::from([("front".to_owned(), (3, 0))]));
+        let none = Sample { at: 0.0, packets: Packets::new() };
+        assert_eq!(since(&none, &at(2.0, 43)), Packets::from([("front".to_owned(), (43, 7))]));
+    }
+
+    #[test]
     fn clients_cannot_write_on_the_terminal() {
         let request = json!({ "target": format!("/\u{1b}[2J\u{9b}{}", "x".repeat(100)), "host": "a\nb" });
-        let shown = describe(&request, &mut HashMap::new());
+        let shown = describe(&request, &mut Packets::new());
         assert!(shown.contains("a?b/?[2J?xxx") && shown.contains("xxx..."), "{shown}");
         assert_eq!(shown.lines().count(), 2);
     }
