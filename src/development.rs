@@ -67,7 +67,8 @@ fn ensure(development: &Development) -> anyhow::Result<Arc<proxy::config::Certif
 }
 
 fn is_recent(path: &Path) -> bool {
-    let age = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok().and_then(|t| t.elapsed().ok());
+    let age =
+        std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok().and_then(|t| t.elapsed().ok());
     age.is_some_and(|age| age < DAY * u32::try_from(LEAF_DAYS - RENEW_DAYS).unwrap_or(0))
 }
 
@@ -95,10 +96,7 @@ fn ca_params() -> CertificateParams {
     params
 }
 
-fn leaf(
-    names: &[String],
-    ca: &Issuer<'static, KeyPair>,
-) -> anyhow::Result<(String, String)> {
+fn leaf(names: &[String], ca: &Issuer<'static, KeyPair>) -> anyhow::Result<(String, String)> {
     let mut params = CertificateParams::new(names.to_vec())?;
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "ingre development certificate");

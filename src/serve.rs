@@ -46,7 +46,9 @@ fn serve(
     mut handed_in: HandedIn,
 ) -> anyhow::Result<()> {
     if config.proxy.listeners.is_empty() {
-        bail!("the configuration has no listener: add one under `listeners:` (`ingre encap` runs tunnels alone)");
+        bail!(
+            "the configuration has no listener: add one under `listeners:` (`ingre encap` runs tunnels alone)"
+        );
     }
     development::complete(&mut config.proxy)?;
     let carrier = match (config.tunnels.is_empty(), external_encap) {
@@ -62,7 +64,8 @@ fn serve(
 
     for (listener, socket) in config.proxy.listeners.iter().zip(&listeners) {
         let scheme = if listener.tls.is_some() { "https" } else { "http" };
-        let inside = listener.tunnel.as_ref().map_or(String::new(), |tunnel| format!(" in the tunnel {tunnel}"));
+        let inside =
+            listener.tunnel.as_ref().map_or(String::new(), |tunnel| format!(" in the tunnel {tunnel}"));
         say(&format!("listener {} serves {scheme}://{}{inside}", listener.name, socket.local_addr()?));
     }
     if let Some(admin) = &admin {
@@ -125,7 +128,10 @@ async fn watch(
             Request::ReopenLog => proxy.reopen_log(),
             Request::Reload => match reload(proxy, path, tunnels) {
                 Ok(()) => say("reloaded"),
-                Err(error) => say(&format!("not reloaded, the old configuration stays: {}", crate::notice::chain(&error))),
+                Err(error) => say(&format!(
+                    "not reloaded, the old configuration stays: {}",
+                    crate::notice::chain(&error)
+                )),
             },
             Request::Stop => break,
         }

@@ -41,8 +41,7 @@ impl Carrier {
         let counters = Arc::new(Counters::new(tunnels.iter().map(|tunnel| tunnel.name.clone()).collect()));
         let engines = Engines::start(tunnels, edges, Arc::clone(&counters), threads, None)
             .context("cannot start the engine")?;
-        let service =
-            Service::Own { privileged: Arc::new(privileged), counters, engines: Arc::new(engines) };
+        let service = Service::Own { privileged: Arc::new(privileged), counters, engines: Arc::new(engines) };
         Ok(Self { tunnels: tunnels.to_vec(), service })
     }
 
@@ -144,7 +143,10 @@ impl Carrier {
             ("bytes", "Bytes of outer packets by tunnel and direction."),
         ] {
             // Writing to a String cannot fail.
-            let _ = writeln!(out, "# HELP ingre_tunnel_{name}_total {help}\n# TYPE ingre_tunnel_{name}_total counter");
+            let _ = writeln!(
+                out,
+                "# HELP ingre_tunnel_{name}_total {help}\n# TYPE ingre_tunnel_{name}_total counter"
+            );
             for (index, tunnel) in self.tunnels.iter().enumerate() {
                 let counted = counters.tunnel(index);
                 let (outward, inward) = match name {
@@ -161,7 +163,8 @@ impl Carrier {
             }
         }
         let name = "ingre_tunnel_drops_total";
-        let _ = writeln!(out, "# HELP {name} Packets that were not forwarded, by reason.\n# TYPE {name} counter");
+        let _ =
+            writeln!(out, "# HELP {name} Packets that were not forwarded, by reason.\n# TYPE {name} counter");
         for (tunnel, snapshot) in counters.snapshot() {
             for (reason, count) in snapshot.drops.iter().filter(|&&(_, count)| count > 0) {
                 let (tunnel, reason) = (tunnel.unwrap_or(""), reason.name());

@@ -71,8 +71,8 @@ impl Log {
     fn send(&self, block: Block) {
         let Some(blocks) = &self.blocks else { return };
         if let Err(refused) = blocks.try_send(block) {
-            let (std::sync::mpsc::TrySendError::Full(block) | std::sync::mpsc::TrySendError::Disconnected(block)) =
-                refused;
+            let (std::sync::mpsc::TrySendError::Full(block)
+            | std::sync::mpsc::TrySendError::Disconnected(block)) = refused;
             self.lost.fetch_add(block.lines, Ordering::Relaxed);
         }
     }

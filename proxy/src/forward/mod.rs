@@ -132,12 +132,8 @@ impl Forwarder {
                 Err(error) => error,
                 Ok(io) => {
                     attempt.connected = true;
-                    let place = Place {
-                        upstreams: Rc::clone(&self.upstreams),
-                        view: Rc::clone(view),
-                        pool,
-                        server,
-                    };
+                    let place =
+                        Place { upstreams: Rc::clone(&self.upstreams), view: Rc::clone(view), pool, server };
                     let sent = std::mem::replace(&mut body, Body::empty());
                     let mut exchange = Exchange::new(io, place, &head, sent, client_timeout);
                     match exchange.head().await {

@@ -14,7 +14,7 @@ use http::{Method, StatusCode};
 
 use super::handler::{Handler, Request, Response};
 use super::limits::Limits;
-use super::tunnel;
+use super::{date, tunnel};
 use crate::drain::Draining;
 use crate::error::Error;
 use crate::h1::{self, Decoded, Decoder, Framing, RequestMeta};
@@ -39,7 +39,8 @@ pub(crate) async fn serve<H: Handler>(
     connection: &H::Connection,
     draining: Draining,
 ) {
-    let client = Client { io, decoder: Decoder::new(Framing::None, &limits.codec), body_left: 0, expects: false };
+    let client =
+        Client { io, decoder: Decoder::new(Framing::None, &limits.codec), body_left: 0, expects: false };
     let mut session = Session { client: Rc::new(RefCell::new(client)), limits, draining, first: true };
     loop {
         let (response, facts) = match session.read_head().await {
@@ -109,8 +110,7 @@ impl Session<'_> {
         client.body_left = self.limits.body_size;
         client.expects = meta.expect_continue;
         drop(client);
-        let facts =
-            Facts { method: head.method.clone(), version: head.version, keep_alive: meta.keep_alive };
+        let facts = Facts { method: head.method.clone(), version: head.version, keep_alive: meta.keep_alive };
         let received = Rc::new(Cell::new(0));
         let body = match meta.framing {
             Framing::None | Framing::Length(0) => Body::empty(),
@@ -183,6 +183,9 @@ impl Session<'_> {
             return sent.ok().map(|()| Next::Switch(switched));
         }
         self.discard_buffered();
+        if !response.head.headers.contains("date") {
+            response.head.headers.append("Date", date::now());
+        }
         let framing = framing(&facts.method, facts.version, response.head.status, &response.body);
         let read_up = self.client.borrow().decoder.is_done();
         let keep_alive = facts.keep_alive
@@ -210,23 +213,18 @@ impl Session<'_> {
     async fn send_body(&mut self, body: &mut Body, framing: Framing, sent: &mut u64) -> Result<(), Error> {
         let chunked = framing == Framing::Chunked;
         if framing != Framing::None {
+            let mut trailers = None;
             while let Some(frame) = self.next_frame(body).await? {
-                let mut client = self.client.borrow_mut();
                 match frame {
                     Frame::Data(data) => {
                         *sent += data.len() as u64;
-                        push_data(&mut client.io, data, chunked);
+                        push_data(&mut self.client.borrow_mut().io, data, chunked);
                     }
-                    Frame::Trailers(trailers) if chunked => {
-                        h1::write_last_chunk(Some(&trailers), client.io.output.tail());
-                        drop(client);
-                        return self.flush().await;
-                    }
-                    Frame::Trailers(_) => {}
+                    Frame::Trailers(section) => trailers = Some(section),
                 }
             }
             if chunked {
-                h1::write_last_chunk(None, self.client.borrow_mut().io.output.tail());
+                h1::write_last_chunk(trailers.as_ref(), self.client.borrow_mut().io.output.tail());
             }
         }
         self.flush().await
@@ -292,7 +290,10 @@ impl Session<'_> {
         if client.expects {
             return;
         }
-        while matches!(client.decoder.decode(&mut client.io.input), Ok(Decoded::Data(_) | Decoded::Trailers(_))) {}
+        while matches!(
+            client.decoder.decode(&mut client.io.input),
+            Ok(Decoded::Data(_) | Decoded::Trailers(_))
+        ) {}
     }
 
     /// Ends the sending direction and reads on for a moment.

@@ -46,7 +46,10 @@ pub(crate) struct Exchange {
 
 /// The request body on its way.
 enum Upload {
-    Sending { body: Body, framing: Framing },
+    Sending {
+        body: Body,
+        framing: Framing,
+    },
     Sent,
     /// The RS takes nothing more; its response may still come.
     Broken,
@@ -63,7 +66,13 @@ enum Waiting {
 
 impl Exchange {
     /// Begins: the head is written as soon as somebody asks for the response.
-    pub(crate) fn new(mut io: Io, place: Place, head: &RequestHead, body: Body, client_timeout: Duration) -> Self {
+    pub(crate) fn new(
+        mut io: Io,
+        place: Place,
+        head: &RequestHead,
+        body: Body,
+        client_timeout: Duration,
+    ) -> Self {
         let framing = match body.length() {
             Some(0) if needs_length(&head.method) => Framing::Length(0),
             Some(0) => Framing::None,
@@ -198,9 +207,7 @@ impl Exchange {
         let pool = self.place.view.pool(self.place.pool);
         let unsent = self.io.as_ref().is_some_and(|io| !io.output.is_empty());
         let (waiting, patience, error) = match upload {
-            Poll::Pending if unsent => {
-                (Waiting::ServerToTake, pool.send_timeout, Error::UpstreamSendTimeout)
-            }
+            Poll::Pending if unsent => (Waiting::ServerToTake, pool.send_timeout, Error::UpstreamSendTimeout),
             Poll::Pending => (Waiting::Client, self.client_timeout, Error::ClientTimeout),
             Poll::Ready(()) => (Waiting::ServerToAnswer, pool.read_timeout, Error::UpstreamTimeout),
         };
