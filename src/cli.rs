@@ -80,7 +80,7 @@ enum Command {
 #[derive(Debug, clap::Args)]
 pub(crate) struct ConfigArgument {
     /// Configuration file; `-` reads standard input.
-    #[arg(short, long = "config", value_name = "FILE", default_value = "config.yaml")]
+    #[arg(short = 'c', long = "config", value_name = "FILE", default_value = "config.yaml")]
     pub(crate) path: String,
 }
 
