@@ -4,6 +4,7 @@
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::{Child, Command};
+use std::sync::Arc;
 
 use encap::linux::namespace::Namespace;
 use encap::linux::netlink::{Address, Netlink, Route};
@@ -15,9 +16,10 @@ const DESCRIPTOR: i32 = 100;
 const STATIC: u8 = 4;
 const MAIN_TABLE: u32 = 254;
 
-/// A host with a network of its own.
+/// A host with a network of its own; gone when nothing uses it.
+#[derive(Clone)]
 pub(crate) struct Host {
-    namespace: Namespace,
+    namespace: Arc<Namespace>,
 }
 
 impl Host {
@@ -25,7 +27,7 @@ impl Host {
     pub(crate) fn new() -> Self {
         let namespace = Namespace::new().unwrap();
         let descriptor: OwnedFd = rustix::io::fcntl_dupfd_cloexec(&namespace, DESCRIPTOR).unwrap();
-        let host = Self { namespace: descriptor.into() };
+        let host = Self { namespace: Arc::new(descriptor.into()) };
         host.run(|| {
             let mut netlink = Netlink::open().unwrap();
             let loopback = netlink.link("lo").unwrap().unwrap().index;
@@ -37,6 +39,12 @@ impl Host {
         host.sysctl("net/ipv4/conf/all/forwarding", "0");
         host.sysctl("net/ipv6/conf/all/disable_ipv6", "1");
         host
+    }
+
+    /// Whether hosts can be made here.
+    pub(crate) fn is_possible() -> bool {
+        let set = || std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "0").is_ok();
+        Namespace::new().is_ok_and(|namespace| namespace.run_in(set).is_ok_and(|written| written))
     }
 
     /// Joins a device of this host with one of another by a cable; both get their address and a route to its
