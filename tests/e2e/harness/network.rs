@@ -82,6 +82,15 @@ impl Host {
         });
     }
 
+    /// Sends a network into a device.
+    pub(crate) fn route(&self, device: &str, network: &str) {
+        self.with_device(device, |netlink, device| {
+            let destination = network.parse().unwrap();
+            let route = Route { destination, table: MAIN_TABLE, device, gateway: None, source: None, protocol: STATIC };
+            netlink.add_route(&route).unwrap();
+        });
+    }
+
     /// Sets the MTU of a device, bytes.
     pub(crate) fn mtu(&self, device: &str, mtu: u32) {
         self.with_device(device, |netlink, device| netlink.set_mtu(device, mtu).unwrap());
