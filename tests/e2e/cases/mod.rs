@@ -1,0 +1,12 @@
+//! The cases, by what they are about.
+
+mod cli;
+mod tunnel_apart;
+mod tunnel_wire;
+
+use crate::harness::Case;
+
+/// All of them.
+pub(crate) fn all() -> Vec<Case> {
+    [cli::cases(), tunnel_apart::cases(), tunnel_wire::cases()].into_iter().flatten().collect()
+}

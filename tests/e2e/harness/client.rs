@@ -1,0 +1,231 @@
+//! A client that blocks: TCP, or TLS with exactly the name and protocols a case wants.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, StreamOwned};
+
+use super::http1::{Head, Request, Response, Wire};
+use super::wait::PATIENCE;
+
+/// How a client speaks TLS.
+#[derive(Clone)]
+pub(crate) struct Tls {
+    roots: RootCertStore,
+    name: Option<String>,
+    protocols: Vec<Vec<u8>>,
+    version: Option<&'static rustls::SupportedProtocolVersion>,
+}
+
+impl Tls {
+    /// Trusts these alone; asks for `localhost`, offers no protocol.
+    pub(crate) fn trusting(roots: RootCertStore) -> Self {
+        Self { roots, name: Some("localhost".into()), protocols: Vec::new(), version: None }
+    }
+
+    /// Asks for this name (SNI), which the certificate must have.
+    pub(crate) fn name(self, name: &str) -> Self {
+        Self { name: Some(name.to_owned()), ..self }
+    }
+
+    /// Sends no SNI; the certificate must be for 127.0.0.1.
+    pub(crate) fn nameless(self) -> Self {
+        Self { name: None, ..self }
+    }
+
+    /// Offers these protocols (ALPN).
+    pub(crate) fn offer(self, protocols: &[&str]) -> Self {
+        Self { protocols: protocols.iter().map(|name| name.as_bytes().to_vec()).collect(), ..self }
+    }
+
+    /// Speaks this version only.
+    pub(crate) fn only(self, version: &'static rustls::SupportedProtocolVersion) -> Self {
+        Self { version: Some(version), ..self }
+    }
+
+    /// As rustls wants it.
+    pub(crate) fn config(&self) -> Arc<ClientConfig> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider);
+        let builder = match self.version {
+            Some(version) => builder.with_protocol_versions(&[version]).unwrap(),
+            None => builder.with_safe_default_protocol_versions().unwrap(),
+        };
+        let mut config = builder.with_root_certificates(self.roots.clone()).with_no_client_auth();
+        config.alpn_protocols.clone_from(&self.protocols);
+        config.enable_sni = self.name.is_some();
+        Arc::new(config)
+    }
+
+    /// The name that the certificate must have.
+    pub(crate) fn server_name(&self) -> ServerName<'static> {
+        ServerName::try_from(self.name.clone().unwrap_or_else(|| "127.0.0.1".into())).unwrap()
+    }
+}
+
+/// Either kind of stream.
+pub(crate) enum Stream {
+    /// TCP.
+    Plain(TcpStream),
+    /// TLS.
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
+/// One connection to the program.
+pub(crate) struct Client {
+    wire: Wire<Stream>,
+}
+
+impl Client {
+    /// Plain TCP.
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        Self { wire: Wire::new(Stream::Plain(tcp(address))) }
+    }
+
+    /// TLS; panics when the handshake fails.
+    pub(crate) fn connect_tls(address: SocketAddr, tls: &Tls) -> Self {
+        Self::try_tls(address, tls).unwrap()
+    }
+
+    /// TLS.
+    pub(crate) fn try_tls(address: SocketAddr, tls: &Tls) -> io::Result<Self> {
+        let mut session = ClientConnection::new(tls.config(), tls.server_name()).unwrap();
+        let mut socket = tcp(address);
+        while session.is_handshaking() {
+            session.complete_io(&mut socket)?;
+        }
+        Ok(Self { wire: Wire::new(Stream::Tls(Box::new(StreamOwned::new(session, socket)))) })
+    }
+
+    fn session(&self) -> &ClientConnection {
+        match &self.wire.stream {
+            Stream::Tls(stream) => &stream.conn,
+            Stream::Plain(_) => panic!("not TLS"),
+        }
+    }
+
+    /// The certificate the program showed.
+    pub(crate) fn certificate(&self) -> CertificateDer<'static> {
+        self.session().peer_certificates().unwrap()[0].clone().into_owned()
+    }
+
+    /// The protocol that was agreed on (ALPN).
+    pub(crate) fn protocol(&self) -> Option<String> {
+        self.session().alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned())
+    }
+
+    /// The version of TLS.
+    pub(crate) fn version(&self) -> ProtocolVersion {
+        self.session().protocol_version().unwrap()
+    }
+
+    /// The socket below.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        match &self.wire.stream {
+            Stream::Tls(stream) => &stream.sock,
+            Stream::Plain(socket) => socket,
+        }
+    }
+
+    /// Sends bytes as they are.
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.wire.send(bytes.as_ref()).unwrap();
+    }
+
+    /// Sends bytes; the program may have closed already.
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.wire.send(bytes.as_ref())
+    }
+
+    /// Ends the sending direction (TCP).
+    pub(crate) fn finish(&self) {
+        self.socket().shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Exactly so many bytes.
+    pub(crate) fn exactly(&mut self, count: usize) -> Vec<u8> {
+        self.wire.exactly(count).unwrap()
+    }
+
+    /// The next head, also an interim one.
+    pub(crate) fn head(&mut self) -> Head {
+        self.wire.read_head().unwrap()
+    }
+
+    /// Sends a request and reads its response.
+    pub(crate) fn ask(&mut self, request: &Request) -> Response {
+        self.try_ask(request).unwrap()
+    }
+
+    /// Sends a request and reads its response.
+    pub(crate) fn try_ask(&mut self, request: &Request) -> io::Result<Response> {
+        let mut bytes = request.head();
+        bytes.append(&mut request.content());
+        self.wire.send(&bytes)?;
+        self.wire.read_response(request.is_head())
+    }
+
+    /// The next response to a request other than HEAD.
+    pub(crate) fn response(&mut self) -> Response {
+        self.try_response().unwrap()
+    }
+
+    /// The next response to a request other than HEAD.
+    pub(crate) fn try_response(&mut self) -> io::Result<Response> {
+        self.wire.read_response(false)
+    }
+
+    /// Everything up to the end of the connection.
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        self.wire.read_to_end().unwrap()
+    }
+
+    /// Whether the program closes the connection without another byte; a reset counts as closed.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        match self.wire.read_to_end() {
+            Ok(rest) => rest.is_empty(),
+            Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+        }
+    }
+}
+
+/// A connection with a limit on every wait.
+pub(crate) fn tcp(address: SocketAddr) -> TcpStream {
+    let socket = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+    limit(&socket);
+    socket
+}
+
+/// Limits every wait on this socket.
+pub(crate) fn limit(socket: &TcpStream) {
+    socket.set_nodelay(true).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+}

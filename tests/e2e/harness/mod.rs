@@ -1,0 +1,27 @@
+//! What the cases have in common: the program, real servers, clients, certificates, and what a case needs.
+
+pub(crate) mod case;
+pub(crate) mod certificates;
+pub(crate) mod client;
+pub(crate) mod curl;
+pub(crate) mod h2;
+pub(crate) mod http1;
+pub(crate) mod keys;
+pub(crate) mod network;
+pub(crate) mod origin;
+pub(crate) mod program;
+pub(crate) mod python;
+pub(crate) mod requirements;
+pub(crate) mod scratch;
+pub(crate) mod site;
+pub(crate) mod wait;
+
+pub(crate) use self::case::Case;
+pub(crate) use self::client::{Client, Tls};
+pub(crate) use self::http1::{Request, Response};
+pub(crate) use self::network::Host;
+pub(crate) use self::origin::Origin;
+pub(crate) use self::program::{Program, Ran, Setup};
+pub(crate) use self::requirements::Need;
+pub(crate) use self::site::Site;
+pub(crate) use self::wait::{until, within};
