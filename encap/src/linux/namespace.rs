@@ -191,7 +191,7 @@ fn refuse(attempt: &'static str, error: Errno) -> NamespaceError {
     let is_inside =
         std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !map.contains("4294967295"));
     let remedy = is_inside.then(switched_off).flatten().unwrap_or_else(|| {
-        "it takes CAP_SYS_ADMIN (`docker run --cap-add SYS_ADMIN`) or a user namespace".to_owned()
+        "it takes CAP_SYS_ADMIN (`docker run --user 0 --cap-add SYS_ADMIN`) or a user namespace".to_owned()
     });
     NamespaceError::Network { attempt, source: error.into(), remedy }
 }
