@@ -210,7 +210,8 @@ impl Session<'_> {
         }
         done.ok()?;
         self.discard_buffered();
-        let client = self.client.borrow();
+        let mut client = self.client.borrow_mut();
+        client.io.trim();
         Some(if keep_alive && client.decoder.is_done() { Next::Request } else { Next::Close })
     }
 

@@ -14,6 +14,9 @@ const BODY_READ: usize = 64 << 10;
 /// Room on the stack for one read of a head; an idle connection holds no buffer.
 const HEAD_READ: usize = 8 << 10;
 
+/// Buffers up to this size stay between two messages of a connection.
+const KEEP: usize = 16 << 10;
+
 /// One connection, its two buffers and our patience with it.
 pub(crate) struct Io {
     pub(crate) stream: Stream,
@@ -52,6 +55,13 @@ impl Io {
     /// Ends the sending direction (FIN, and close_notify on TLS).
     pub(crate) async fn shutdown(&mut self) -> io::Result<()> {
         self.stream.shutdown().await
+    }
+
+    /// Gives back what a large body has left behind; small buffers stay for the next message.
+    pub(crate) fn trim(&mut self) {
+        if self.input.capacity() > KEEP || self.output.capacity() > KEEP {
+            self.release();
+        }
     }
 
     /// Gives the buffers back while the connection is idle.
