@@ -65,9 +65,11 @@ pub(super) fn tries(
     let (lab, descriptor) = (std::process::id(), client.as_fd().as_raw_fd());
     let (rs, l4) = (nodes.pid("tenant-a-1"), nodes.pid("l4"));
     let (client, l4_node, capture) = match rights {
-        Rights::Own => {
-            (format!("nsenter --net=/proc/{lab}/fd/{descriptor}"), format!("nsenter -t {l4} -n"), "tcpdump -ni underlay proto gre")
-        }
+        Rights::Own => (
+            format!("nsenter --net=/proc/{lab}/fd/{descriptor}"),
+            format!("nsenter -t {l4} -n"),
+            "tcpdump -ni underlay proto gre",
+        ),
         // tcpdump would give up the only user there is.
         Rights::UserNamespace => (
             format!("nsenter -t {lab} -U --preserve-credentials --net=/proc/{lab}/fd/{descriptor}"),
