@@ -30,7 +30,7 @@ pub(crate) fn run(path: &str, external_encap: bool) -> anyhow::Result<()> {
 pub(crate) fn proxy(from: SocketAddr, to: SocketAddr) -> anyhow::Result<()> {
     let handed_in = HandedIn::take()?;
     let text = format!(
-        "listeners: [{{name: https, address: \"{from}\", tls: {{development: {{names: [localhost, \"*.localhost\", \
+        "listeners: [{{name: https, address: \"{from}\", tls: {{development: {{names: [localhost, \
          127.0.0.1, \"::1\"{}]}}}}}}]\n\
          pools: [{{name: server, servers: [{{address: \"{to}\"}}]}}]\n\
          routes: [{{domains: [\"*\"], rules: [{{url: /, pool: server}}]}}]\n",

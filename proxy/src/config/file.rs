@@ -71,7 +71,7 @@ pub struct CertificateFile {
 pub struct DevelopmentFile {
     /// Where CA, certificate and keys are kept; relative to the configuration file. Default: certs.
     pub directory: Option<Setting<PathBuf>>,
-    /// Names the certificate is for. Default: localhost, *.localhost, 127.0.0.1 and ::1.
+    /// Names the certificate is for. Default: localhost, 127.0.0.1 and ::1.
     #[serde(default)]
     pub names: Vec<Setting<String>>,
 }

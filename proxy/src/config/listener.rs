@@ -121,7 +121,7 @@ fn read_tls(
         Development {
             directory: base.join(reader.read_or(development.directory.as_ref(), PathBuf::from("certs"))),
             names: if names.is_empty() {
-                ["localhost", "*.localhost", "127.0.0.1", "::1"].map(str::to_owned).into()
+                ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into()
             } else {
                 names
             },

@@ -4,10 +4,12 @@ mod access_log;
 mod bodies;
 mod cli;
 mod config_errors;
+mod docker;
 mod drain;
 mod failures;
 mod fields;
 mod health;
+mod lab;
 mod malformed;
 mod pools;
 mod reload;
@@ -27,10 +29,12 @@ pub(crate) fn all() -> Vec<Case> {
         bodies::cases(),
         cli::cases(),
         config_errors::cases(),
+        docker::cases(),
         drain::cases(),
         failures::cases(),
         fields::cases(),
         health::cases(),
+        lab::cases(),
         malformed::cases(),
         pools::cases(),
         reload::cases(),

@@ -23,8 +23,17 @@ pub(crate) enum Need {
     OpenVswitch,
     /// The program setpriv.
     Setpriv,
-    /// A Docker engine that answers.
+    /// A Docker engine that answers; CI cannot install one.
     Docker,
+    /// What `ingre lab` needs: a TUN device, and rights or a user namespace.
+    Lab,
+}
+
+impl Need {
+    /// Whether CI, too, has to do without it where it is not there.
+    pub(crate) fn is_optional(self) -> bool {
+        self == Self::Docker
+    }
 }
 
 /// What is missing, in words; `None` when everything is there.
@@ -47,6 +56,7 @@ impl Need {
                 .all(|program| succeeds(program, &["--version"])),
             Self::Setpriv => succeeds("setpriv", &["--version"]),
             Self::Docker => succeeds("docker", &["version"]),
+            Self::Lab => Self::Tun.is_met() && succeeds("unshare", &["--map-root-user", "--net", "true"]),
         }
     }
 
@@ -61,6 +71,7 @@ impl Need {
             Self::OpenVswitch => "Open vSwitch (openvswitch-switch)",
             Self::Setpriv => "setpriv",
             Self::Docker => "a Docker engine",
+            Self::Lab => "a TUN device (/dev/net/tun) and user namespaces",
         }
     }
 }
