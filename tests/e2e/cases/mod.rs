@@ -2,11 +2,13 @@
 
 mod cli;
 mod tunnel_apart;
+mod tunnel_hostile;
+mod tunnel_vip;
 mod tunnel_wire;
 
 use crate::harness::Case;
 
 /// All of them.
 pub(crate) fn all() -> Vec<Case> {
-    [cli::cases(), tunnel_apart::cases(), tunnel_wire::cases()].into_iter().flatten().collect()
+    [cli::cases(), tunnel_apart::cases(), tunnel_hostile::cases(), tunnel_vip::cases(), tunnel_wire::cases()].into_iter().flatten().collect()
 }
