@@ -10,6 +10,8 @@ use encap::linux::namespace::Namespace;
 use encap::linux::netlink::{Address, Netlink, Route};
 use rustix::process::Signal;
 
+use super::wait::until;
+
 /// Above the descriptors that are handed to a child by number.
 const DESCRIPTOR: i32 = 100;
 /// `RTPROT_STATIC`: made by an administrator.
@@ -56,6 +58,10 @@ impl Host {
         });
         self.address(device, address);
         other.address(its, its_address);
+        // The kernel notices a moment later that the other end is up.
+        for (host, device) in [(self, device), (other, its)] {
+            until("a link", || host.output("ip", &["link", "show", device]).contains(" state UP ").then_some(()));
+        }
     }
 
     /// Gives a device an address, `10.0.0.1/24`, with a route to its prefix unless there is one, and sets it up.
