@@ -101,6 +101,12 @@ impl Site {
         self.adapted(&adapt(CONFIG.to_owned())).put("isolation", "device").put("threads", 1).put("check", "{type: off}")
     }
 
+    /// `ingre encap` with the configuration of the node, for a proxy beside it.
+    pub(crate) fn sidecar(&self) -> Program {
+        let setup = Setup::new(CONFIG).on(&self.node).put("isolation", "device").put("threads", 1);
+        setup.put("check", "{type: off}").carry()
+    }
+
     fn adapted(&self, text: &str) -> Setup {
         let mut setup = Setup::new(text).on(&self.node);
         for name in ["https", "admin"] {
