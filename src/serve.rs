@@ -2,11 +2,12 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use proxy::{Proxy, Start, TunnelSockets};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::config::{self, Config};
 use crate::cpu::Plan;
@@ -50,6 +51,7 @@ fn serve(
             "the configuration has no listener: add one under `listeners:` (`ingre encap` runs tunnels alone)"
         );
     }
+    raise_descriptor_limit();
     development::complete(&mut config.proxy)?;
     let tunnels = match (config.tunnels.is_empty(), external_encap) {
         (true, _) => None,
@@ -79,9 +81,9 @@ fn serve(
     }
     let plan = Plan::new(config.workers, &config.cpu_affinity);
     let workers = plan.workers;
-    let metrics = carrier.clone();
+    let metrics = carrier.as_ref().map(Arc::downgrade);
     let tunnels: Arc<dyn TunnelSockets> = match &carrier {
-        Some(carrier) => Arc::clone(carrier) as Arc<dyn TunnelSockets>,
+        Some(carrier) => Arc::new(carrier.sockets()),
         None => Arc::new(NoTunnels),
     };
     let drain = config.proxy.drain;
@@ -90,7 +92,10 @@ fn serve(
         listeners,
         admin,
         pages: carrier.iter().map(Carrier::page).collect(),
-        metrics: Arc::new(move || metrics.as_ref().map_or_else(String::new, |carrier| carrier.metrics())),
+        metrics: Arc::new(move || {
+            let carrier = metrics.as_ref().and_then(Weak::upgrade);
+            carrier.map_or_else(String::new, |carrier| carrier.metrics())
+        }),
         tunnels,
         workers,
         prepare: Arc::new(move |worker| {
@@ -102,7 +107,20 @@ fn serve(
     })?;
     say(&format!("ready, {workers} workers"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(watch(&proxy, path, carrier.as_deref(), &config.tunnels, drain))
+    let watched = runtime.block_on(watch(&proxy, path, carrier.as_deref(), &config.tunnels, drain));
+    proxy.finish();
+    // The last hold on the tunnels: the helper takes everything down before this returns.
+    drop(carrier);
+    watched
+}
+
+/// The usual 1024 descriptors are 500 proxied requests; the hard limit is what the operator has set.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        say(&format!("the limit of open files stays as it is: {error}"));
+    }
 }
 
 /// Obeys signals until the program has drained or a part of it has failed.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use anyhow::Context as _;
 use encap::config::{Isolation, Tunnel};
@@ -22,8 +22,8 @@ pub(crate) struct Carrier {
 }
 
 enum Service {
-    /// Engine and helper are ours.
-    Own { privileged: Arc<Privileged>, counters: Arc<Counters>, engines: Arc<Engines> },
+    /// Engine and helper are ours; dropped in this order, the engine ends before its devices are taken down.
+    Own { engines: Engines, counters: Arc<Counters>, privileged: Privileged },
     /// `ingre encap` has the devices.
     External,
 }
@@ -88,7 +88,7 @@ impl Prepared {
                 let counters = Arc::new(Counters::new(names));
                 let engines = Engines::start(&tunnels, edges, Arc::clone(&counters), threads, None)
                     .context("cannot start the engine")?;
-                Service::Own { privileged: Arc::new(privileged), counters, engines: Arc::new(engines) }
+                Service::Own { engines, counters, privileged }
             }
         };
         Ok(Carrier { tunnels, service })
@@ -101,6 +101,11 @@ fn find<'t>(tunnels: &'t [Tunnel], name: &str) -> io::Result<(usize, &'t Tunnel)
 }
 
 impl Carrier {
+    /// What makes sockets for the proxy.
+    pub(crate) fn sockets(self: &Arc<Self>) -> Sockets {
+        Sockets(Arc::downgrade(self))
+    }
+
     /// Why nothing is carried any more, once that is so; waits for it for at most a moment.
     pub(crate) fn failure(&self) -> Option<String> {
         let Service::Own { privileged, engines, .. } = &self.service else { return None };
@@ -116,11 +121,12 @@ impl Carrier {
 
     /// The page /tunnels: what each tunnel is and has counted, as JSON.
     pub(crate) fn page(self: &Arc<Self>) -> Page {
-        let carrier = Arc::clone(self);
+        let carrier = Arc::downgrade(self);
         Page {
             path: "/tunnels",
             kind: "application/json",
             text: Arc::new(move || {
+                let Some(carrier) = carrier.upgrade() else { return String::new() };
                 let tunnels: Vec<_> = carrier
                     .tunnels
                     .iter()
@@ -205,10 +211,14 @@ impl Carrier {
     }
 }
 
-impl TunnelSockets for Carrier {
+/// Makes the tunnels' sockets for as long as the tunnels are there; does not keep them.
+pub(crate) struct Sockets(Weak<Carrier>);
+
+impl TunnelSockets for Sockets {
     fn tcp_socket(&self, tunnel: &str) -> io::Result<OwnedFd> {
-        let (index, tunnel) = find(&self.tunnels, tunnel)?;
-        match &self.service {
+        let carrier = self.0.upgrade().ok_or(io::ErrorKind::NotConnected)?;
+        let (index, tunnel) = find(&carrier.tunnels, tunnel)?;
+        match &carrier.service {
             Service::Own { privileged, .. } => privileged.connect_socket(index),
             Service::External => encap::socket::open_stream(&tunnel.device),
         }

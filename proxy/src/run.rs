@@ -176,6 +176,11 @@ impl Proxy {
         self.drain.start();
     }
 
+    /// Writes out what is left of the access log.
+    pub fn finish(self) {
+        self.log.finish();
+    }
+
     /// Whether the last connection has ended after [`Proxy::drain`].
     pub fn has_drained(&self) -> bool {
         self.workers.iter().all(|(_, thread)| thread.is_finished())

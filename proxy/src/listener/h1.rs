@@ -41,7 +41,8 @@ pub(crate) async fn serve<H: Handler>(
 ) {
     let client =
         Client { io, decoder: Decoder::new(Framing::None, &limits.codec), body_left: 0, expects: false };
-    let mut session = Session { client: Rc::new(RefCell::new(client)), limits, draining, first: true };
+    let client = Rc::new(RefCell::new(client));
+    let mut session = Session { client, limits, draining, first: true, sending: Watchdog::default() };
     loop {
         let (response, facts) = match session.read_head().await {
             Ok(None) => return,
@@ -74,6 +75,9 @@ struct Session<'a> {
     limits: &'a Limits,
     draining: Draining,
     first: bool,
+    /// Patience with a client that is to take a response; the one with a client that is to send a request is
+    /// the connection's own. Both are kept, so that their timers are set rarely.
+    sending: Watchdog,
 }
 
 /// What the form of the response depends on.
@@ -127,10 +131,10 @@ impl Session<'_> {
     }
 
     async fn read_meta(&mut self, head: &mut RequestHead) -> Result<Option<RequestMeta>, Error> {
-        let mut watchdog = Watchdog::default();
         let mut begun = !self.client.borrow().io.input.is_empty();
         let idle = if self.first { self.limits.header_timeout } else { self.limits.keepalive_timeout };
-        watchdog.feed(if begun { self.limits.header_timeout } else { idle });
+        let patience = if begun { self.limits.header_timeout } else { idle };
+        self.client.borrow_mut().io.watchdog.feed(patience);
         let mut last_call = false;
         poll_fn(|cx| {
             let mut client = self.client.borrow_mut();
@@ -146,7 +150,7 @@ impl Session<'_> {
                     Poll::Ready(Ok(1..)) => {
                         // The time for a head runs from its first byte and is not extended by more of them.
                         begun = true;
-                        watchdog.feed(self.limits.header_timeout);
+                        client.io.watchdog.feed(self.limits.header_timeout);
                         continue;
                     }
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ok(None)),
@@ -157,9 +161,9 @@ impl Session<'_> {
                         return Poll::Ready(Ok(None));
                     }
                     last_call = true;
-                    watchdog.feed(LAST_CALL);
+                    client.io.watchdog.feed(LAST_CALL);
                 }
-                return match watchdog.poll_expired(cx) {
+                return match client.io.watchdog.poll_expired(cx) {
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(()) if begun => Poll::Ready(Err(Error::ClientTimeout)),
                     Poll::Ready(()) => Poll::Ready(Ok(None)),
@@ -206,7 +210,8 @@ impl Session<'_> {
         }
         done.ok()?;
         self.discard_buffered();
-        let client = self.client.borrow();
+        let mut client = self.client.borrow_mut();
+        client.io.trim();
         Some(if keep_alive && client.decoder.is_done() { Next::Request } else { Next::Close })
     }
 
@@ -232,7 +237,6 @@ impl Session<'_> {
 
     /// The next frame, while what waits is written; not asked for while too much waits.
     async fn next_frame(&mut self, body: &mut Body) -> Result<Option<Frame>, Error> {
-        let mut watchdog = Watchdog::default();
         let mut waiting = false;
         poll_fn(|cx| {
             if self.client.borrow().io.output.len() < HIGH_WATER
@@ -240,7 +244,7 @@ impl Session<'_> {
             {
                 return Poll::Ready(frame.transpose());
             }
-            match self.poll_output(cx, &mut watchdog, &mut waiting)? {
+            match self.poll_output(cx, &mut waiting)? {
                 Poll::Pending => Poll::Pending,
                 // All was written; the body was pending, or was not asked because too much waited.
                 Poll::Ready(()) => body.poll_frame(cx).map(Option::transpose),
@@ -250,21 +254,15 @@ impl Session<'_> {
     }
 
     async fn flush(&mut self) -> Result<(), Error> {
-        let mut watchdog = Watchdog::default();
         let mut waiting = false;
-        poll_fn(|cx| match self.poll_output(cx, &mut watchdog, &mut waiting) {
+        poll_fn(|cx| match self.poll_output(cx, &mut waiting) {
             Ok(poll) => poll.map(Ok),
             Err(error) => Poll::Ready(Err(error)),
         })
         .await
     }
 
-    fn poll_output(
-        &self,
-        cx: &mut Context<'_>,
-        watchdog: &mut Watchdog,
-        waiting: &mut bool,
-    ) -> Result<Poll<()>, Error> {
+    fn poll_output(&mut self, cx: &mut Context<'_>, waiting: &mut bool) -> Result<Poll<()>, Error> {
         let mut progress = false;
         match self.client.borrow_mut().io.poll_write(cx, &mut progress) {
             Poll::Ready(Ok(())) => {
@@ -276,9 +274,9 @@ impl Session<'_> {
         }
         if progress || !*waiting {
             *waiting = true;
-            watchdog.feed(self.limits.send_timeout);
+            self.sending.feed(self.limits.send_timeout);
         }
-        match watchdog.poll_expired(cx) {
+        match self.sending.poll_expired(cx) {
             Poll::Ready(()) => Err(Error::ClientTimeout),
             Poll::Pending => Ok(Poll::Pending),
         }

@@ -14,7 +14,7 @@ use super::Upstreams;
 use crate::error::Error;
 use crate::h1::{self, Decoded, Decoder, Framing};
 use crate::message::{Body, Frame, RequestHead, ResponseHead, Source};
-use crate::net::{Io, Watchdog};
+use crate::net::Io;
 use crate::state::View;
 
 /// Most interim (1xx) responses before the final one.
@@ -35,7 +35,6 @@ pub(crate) struct Exchange {
     method: Method,
     upload: Upload,
     client_timeout: Duration,
-    watchdog: Watchdog,
     waiting: Waiting,
     interim: usize,
     received: bool,
@@ -86,7 +85,6 @@ impl Exchange {
             method: head.method.clone(),
             upload: if body.is_empty() { Upload::Sent } else { Upload::Sending { body, framing } },
             client_timeout,
-            watchdog: Watchdog::default(),
             waiting: Waiting::Nobody,
             interim: 0,
             received: false,
@@ -211,11 +209,12 @@ impl Exchange {
             Poll::Pending => (Waiting::Client, self.client_timeout, Error::ClientTimeout),
             Poll::Ready(()) => (Waiting::ServerToAnswer, pool.read_timeout, Error::UpstreamTimeout),
         };
+        let Some(io) = &mut self.io else { return Poll::Ready(Error::Internal) };
         if progress || waiting != self.waiting {
             self.waiting = waiting;
-            self.watchdog.feed(patience);
+            io.watchdog.feed(patience);
         }
-        self.watchdog.poll_expired(cx).map(|()| error)
+        io.watchdog.poll_expired(cx).map(|()| error)
     }
 
     /// Hands a connection on which everything ended cleanly to the next request.

@@ -34,7 +34,10 @@ fn two_tenants(isolation: &str) {
     let page = tunnels(&node);
     assert_eq!(page["unmatched"], serde_json::json!({}), "{page:#}");
     for tunnel in page["tunnels"].as_array().unwrap() {
-        assert!(tunnel["packets_in"].as_u64() > Some(100) && tunnel["packets_out"].as_u64() > Some(100), "{page:#}");
+        assert!(
+            tunnel["packets_in"].as_u64() > Some(100) && tunnel["packets_out"].as_u64() > Some(100),
+            "{page:#}"
+        );
     }
 }
 
@@ -94,7 +97,10 @@ fn crowd_h2(node: &Program) {
             }
             for (name, response) in waiting {
                 let answer = h2::read(response).await;
-                assert!(answer.status == 200 && answer.text().starts_with(&format!("{name} ")), "{name}: {answer:?}");
+                assert!(
+                    answer.status == 200 && answer.text().starts_with(&format!("{name} ")),
+                    "{name}: {answer:?}"
+                );
             }
         }
     });

@@ -84,7 +84,10 @@ fn with_key() {
     }
     let (lines, found) = capture.end();
     assert_eq!(found["wrong"], json!([]));
-    assert_eq!((found["packets"].as_u64(), found["longest"].as_u64()), (Some(lines.len() as u64), Some(1500)));
+    assert_eq!(
+        (found["packets"].as_u64(), found["longest"].as_u64()),
+        (Some(lines.len() as u64), Some(1500))
+    );
     // 1500 less 28 for the tunnel less 40 for IPv4 and TCP.
     assert_eq!(found["mss"], json!([1432]), "{found:#}");
     for end in ["192.0.2.1", "192.0.2.2"] {

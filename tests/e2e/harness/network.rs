@@ -51,7 +51,12 @@ impl Host {
 
     /// Joins a device of this host with one of another by a cable; both get their address and a route to its
     /// prefix.
-    pub(crate) fn cable(&self, (device, address): (&str, &str), other: &Self, (its, its_address): (&str, &str)) {
+    pub(crate) fn cable(
+        &self,
+        (device, address): (&str, &str),
+        other: &Self,
+        (its, its_address): (&str, &str),
+    ) {
         self.run(|| {
             let mut netlink = Netlink::open().unwrap();
             netlink.create_veth(device, its, Some(other.namespace.as_fd())).unwrap();
@@ -72,7 +77,8 @@ impl Host {
             netlink.add_address(Address { device, address, prefix_len: network.prefix_len() }).unwrap();
             netlink.set_up(device).unwrap();
             let (destination, source) = (network.trunc(), Some(address));
-            let route = Route { destination, table: MAIN_TABLE, device, gateway: None, source, protocol: STATIC };
+            let route =
+                Route { destination, table: MAIN_TABLE, device, gateway: None, source, protocol: STATIC };
             // A host may have the same network on several cables; then the first has the route.
             let _ = netlink.add_route(&route);
         });
@@ -83,7 +89,8 @@ impl Host {
         self.with_device(device, |netlink, device| {
             let destination = "0.0.0.0/0".parse().unwrap();
             let gateway = Some(gateway);
-            let route = Route { destination, table: MAIN_TABLE, device, gateway, source: None, protocol: STATIC };
+            let route =
+                Route { destination, table: MAIN_TABLE, device, gateway, source: None, protocol: STATIC };
             netlink.add_route(&route).unwrap();
         });
     }
@@ -92,7 +99,14 @@ impl Host {
     pub(crate) fn route(&self, device: &str, network: &str) {
         self.with_device(device, |netlink, device| {
             let destination = network.parse().unwrap();
-            let route = Route { destination, table: MAIN_TABLE, device, gateway: None, source: None, protocol: STATIC };
+            let route = Route {
+                destination,
+                table: MAIN_TABLE,
+                device,
+                gateway: None,
+                source: None,
+                protocol: STATIC,
+            };
             netlink.add_route(&route).unwrap();
         });
     }
@@ -127,7 +141,11 @@ impl Host {
     /// What a program of somebody else prints on this host.
     pub(crate) fn output(&self, program: &str, arguments: &[&str]) -> String {
         let output = self.run(|| Command::new(program).args(arguments).output().unwrap());
-        assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{program} {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap()
     }
 

@@ -137,7 +137,12 @@ impl Setup {
         std::fs::write(self.path().join("config.yaml"), &self.text).unwrap();
         let mut words = self.wrapper.iter().map(OsStr::new).chain([self.binary.as_os_str()]);
         let mut process = Command::new(words.next().unwrap());
-        process.args(words).arg(command).args(["-c", "config.yaml"]).args(&self.arguments).current_dir(self.path());
+        process
+            .args(words)
+            .arg(command)
+            .args(["-c", "config.yaml"])
+            .args(&self.arguments)
+            .current_dir(self.path());
         process.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if !self.sockets.is_empty() {
             encap::linux::inherited::hand_on(&mut process, self.sockets).unwrap();

@@ -98,7 +98,10 @@ impl Site {
 
     /// The node with the configuration that `adapt` makes of the usual one.
     pub(crate) fn setup_with(&self, adapt: impl FnOnce(String) -> String) -> Setup {
-        self.adapted(&adapt(CONFIG.to_owned())).put("isolation", "device").put("threads", 1).put("check", "{type: off}")
+        self.adapted(&adapt(CONFIG.to_owned()))
+            .put("isolation", "device")
+            .put("threads", 1)
+            .put("check", "{type: off}")
     }
 
     /// `ingre encap` with the configuration of the node, for a proxy beside it.
@@ -136,7 +139,9 @@ fn answer(peer: &mut Peer, address: Ipv4Addr, name: &str) -> io::Result<()> {
     loop {
         let head = peer.head()?;
         if head.part(1) == "/echo" {
-            peer.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")?;
+            peer.send(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+            )?;
             loop {
                 let byte = peer.exactly(1)?;
                 peer.send(byte)?;
@@ -188,7 +193,9 @@ pub(crate) fn drops(node: &Program, tunnel: &str, reason: &str) -> u64 {
     let page = tunnels(node);
     let counted = match tunnel {
         "" => &page["unmatched"],
-        _ => &page["tunnels"].as_array().unwrap().iter().find(|entry| entry["name"] == tunnel).unwrap()["drops"],
+        _ => {
+            &page["tunnels"].as_array().unwrap().iter().find(|entry| entry["name"] == tunnel).unwrap()["drops"]
+        }
     };
     counted[reason].as_u64().unwrap_or(0)
 }
