@@ -293,7 +293,9 @@ fn sweep(netlink: &mut Netlink) -> netlink::Result<()> {
         }
     }
     let left = netlink.rules(PROTOCOL)?;
-    for rule in left.iter().filter(|rule| rule.action == RuleAction::Unreachable && !forwards_from(&left, rule)) {
+    for rule in
+        left.iter().filter(|rule| rule.action == RuleAction::Unreachable && !forwards_from(&left, rule))
+    {
         if let Some(link) = links.iter().find(|link| rule.input.as_ref() == Some(&link.name)) {
             netlink.set_ipv4(link.index, &[(Ipv4Setting::Forwarding, 0)])?;
         }

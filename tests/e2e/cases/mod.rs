@@ -12,5 +12,16 @@ use crate::harness::Case;
 
 /// All of them.
 pub(crate) fn all() -> Vec<Case> {
-    [cli::cases(), tunnel_apart::cases(), tunnel_failure::cases(), tunnel_hostile::cases(), tunnel_privilege::cases(), tunnel_vip::cases(), tunnel_wire::cases()].into_iter().flatten().collect()
+    [
+        cli::cases(),
+        tunnel_apart::cases(),
+        tunnel_failure::cases(),
+        tunnel_hostile::cases(),
+        tunnel_privilege::cases(),
+        tunnel_vip::cases(),
+        tunnel_wire::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

@@ -30,7 +30,9 @@ pub(crate) fn cases() -> Vec<Case> {
 fn l4_killed() {
     let site = Site::new();
     let (_servers, l4) = (site.servers(), site.carry());
-    let node = site.setup_with(|config| config.replace("<check>", "{type: tcp, interval: 2s, timeout: 500ms}")).start();
+    let node = site
+        .setup_with(|config| config.replace("<check>", "{type: tcp, interval: 2s, timeout: 500ms}"))
+        .start();
     assert_eq!(ask(&node, "a.test").0, 200);
     l4.signal(Signal::KILL);
     drop(l4);
@@ -39,7 +41,10 @@ fn l4_killed() {
     let (status, text) = ask(&node, "b.test");
     assert!(before.elapsed() < Duration::from_secs(7), "{:?}", before.elapsed());
     assert!(matches!(status, 502 | 504), "{status} {text}");
-    assert!(text.contains("timed out") || text.contains("connect") || text.contains("reach"), "no reason: {text}");
+    assert!(
+        text.contains("timed out") || text.contains("connect") || text.contains("reach"),
+        "no reason: {text}"
+    );
     let _l4 = site.carry();
     for domain in ["a.test", "b.test"] {
         until("an answer after the L4 node is back", || (ask(&node, domain).0 == 200).then_some(()));
@@ -52,7 +57,11 @@ fn device_gone() {
     site.node.unplug("tun-a");
     let status = node.exit_within(SOON);
     assert_eq!(status.code(), Some(1));
-    assert!(node.stderr().contains("tunnels have failed") && node.stderr().contains("tun-a"), "{}", node.stderr());
+    assert!(
+        node.stderr().contains("tunnels have failed") && node.stderr().contains("tun-a"),
+        "{}",
+        node.stderr()
+    );
 }
 
 fn underlay_gone() {
@@ -61,7 +70,11 @@ fn underlay_gone() {
     site.node.unplug("wan");
     let status = node.exit_within(SOON);
     assert_eq!(status.code(), Some(1));
-    assert!(node.stderr().contains("tunnels have failed") && node.stderr().contains("wan"), "{}", node.stderr());
+    assert!(
+        node.stderr().contains("tunnels have failed") && node.stderr().contains("wan"),
+        "{}",
+        node.stderr()
+    );
 }
 
 fn helper_killed() {
@@ -77,7 +90,9 @@ fn helper_killed() {
 pub(super) fn helper(node: &Program) -> Pid {
     let children = format!("/proc/{0}/task/{0}/children", node.pid());
     let children = std::fs::read_to_string(children).unwrap();
-    let [child] = children.split_whitespace().collect::<Vec<_>>()[..] else { panic!("children: {children:?}") };
+    let [child] = children.split_whitespace().collect::<Vec<_>>()[..] else {
+        panic!("children: {children:?}")
+    };
     Pid::from_raw(child.parse().unwrap()).unwrap()
 }
 
@@ -162,7 +177,8 @@ fn nothing_left() {
 fn sweep() {
     let site = Site::new();
     let before = site.l4.state();
-    let neighbour = "tunnels: [{name: n, local: 192.0.2.2, peers: [192.0.2.1], key: 7, networks: [10.7.0.0/24]}]\n";
+    let neighbour =
+        "tunnels: [{name: n, local: 192.0.2.2, peers: [192.0.2.1], key: 7, networks: [10.7.0.0/24]}]\n";
     let mut neighbour = Setup::new(neighbour).on(&site.l4).carry();
     let with_neighbour = site.l4.state();
     let mut l4 = site.carry();

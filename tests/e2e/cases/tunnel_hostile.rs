@@ -22,7 +22,8 @@ pub(crate) fn cases() -> Vec<Case> {
 
 /// The node also listens on a VIP of a third tunnel, and on port 9901 of all addresses.
 fn adapt(config: String, isolation: &str) -> String {
-    let front = "  - {name: front, local: 192.0.2.1, peers: [192.0.2.2], key: 9, networks: [203.0.113.0/24]}\n";
+    let front =
+        "  - {name: front, local: 192.0.2.1, peers: [192.0.2.2], key: 9, networks: [203.0.113.0/24]}\n";
     let listeners = "  - {name: vip, address: \"198.51.100.10:443\", tunnel: front}\n  - {name: more, address: \"0.0.0.0:9901\"}\n";
     config.replace("tunnels:\n", &format!("{listeners}tunnels:\n{front}")).replace("<isolation>", isolation)
 }

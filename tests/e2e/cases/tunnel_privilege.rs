@@ -22,7 +22,9 @@ const SYS_ADMIN: u64 = 1 << 21;
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::needing("tunnel::privileges_device", NEEDS, || privileges("device", NET_ADMIN | NET_RAW)),
-        Case::needing("tunnel::privileges_namespace", NEEDS, || privileges("namespace", NET_ADMIN | NET_RAW | SYS_ADMIN)),
+        Case::needing("tunnel::privileges_namespace", NEEDS, || {
+            privileges("namespace", NET_ADMIN | NET_RAW | SYS_ADMIN)
+        }),
         Case::needing("tunnel::privileges_with_a_vip", NEEDS, vip),
         Case::needing("tunnel::sidecar", NEEDS_SETPRIV, sidecar),
         Case::needing("tunnel::sidecar_cannot_isolate_by_namespace", NEEDS, sidecar_namespace),
@@ -84,7 +86,16 @@ fn sidecar() {
     let site = Site::new();
     let (_servers, _l4) = (site.servers(), site.carry());
     let _encap = site.sidecar();
-    let nobody = ["--reuid", "65534", "--regid", "65534", "--clear-groups", "--bounding-set", "-all", "--no-new-privs"];
+    let nobody = [
+        "--reuid",
+        "65534",
+        "--regid",
+        "65534",
+        "--clear-groups",
+        "--bounding-set",
+        "-all",
+        "--no-new-privs",
+    ];
     let setup = site.setup("device").argument("--external-encap");
     // The directory of the build may be closed to others; and a development certificate has to be written.
     let own = setup.path().join("ingre");
@@ -93,7 +104,10 @@ fn sidecar() {
     std::fs::set_permissions(&own, PermissionsExt::from_mode(0o755)).unwrap();
     let node = setup.binary(&own).under(&[&["setpriv"][..], &nobody].concat()).start();
     let status = status(&format!("/proc/{}/status", node.pid()));
-    assert_eq!((status["Uid"].as_str(), status["CapBnd"].as_str()), ("65534\t65534\t65534\t65534", "0000000000000000"));
+    assert_eq!(
+        (status["Uid"].as_str(), status["CapBnd"].as_str()),
+        ("65534\t65534\t65534\t65534", "0000000000000000")
+    );
     has_none(node.pid());
     assert!(std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", node.pid())).unwrap().is_empty());
     for name in ["a", "b"] {
@@ -110,5 +124,8 @@ fn sidecar() {
 fn sidecar_namespace() {
     let ran = Site::new().setup("namespace").argument("--external-encap").fail();
     assert_eq!(ran.code, 1);
-    assert!(ran.stderr.contains("`isolation: namespace`") && ran.stderr.contains("`isolation: device`"), "{ran:?}");
+    assert!(
+        ran.stderr.contains("`isolation: namespace`") && ran.stderr.contains("`isolation: device`"),
+        "{ran:?}"
+    );
 }

@@ -51,7 +51,8 @@ fn vip(isolation: &str) {
     let client = client_behind(&site.l4);
     let (_servers, _l4) = (site.servers(), site.carry());
     let _front = Setup::new(L4).put("local", "192.0.2.2").on(&site.l4).carry();
-    let node = site.setup_with(|config| with_front(config, "192.0.2.2").replace("<isolation>", isolation)).start();
+    let node =
+        site.setup_with(|config| with_front(config, "192.0.2.2").replace("<isolation>", isolation)).start();
     serves(&node, &client);
     // Only what the tunnel listens on: not another port of the VIP, not the node's listener on all addresses.
     let refused = drops(&node, "front", "not_ours");

@@ -65,7 +65,9 @@ impl Host {
         other.address(its, its_address);
         // The kernel notices a moment later that the other end is up.
         for (host, device) in [(self, device), (other, its)] {
-            until("a link", || host.output("ip", &["link", "show", device]).contains(" state UP ").then_some(()));
+            until("a link", || {
+                host.output("ip", &["link", "show", device]).contains(" state UP ").then_some(())
+            });
         }
     }
 

@@ -180,7 +180,10 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 
 /// Whether a connection from the calling thread's network comes about within a moment.
 pub(crate) fn attempt((address, port): (&str, u16)) -> io::Result<TcpStream> {
-    TcpStream::connect_timeout(&(address.parse::<Ipv4Addr>().unwrap(), port).into(), Duration::from_millis(400))
+    TcpStream::connect_timeout(
+        &(address.parse::<Ipv4Addr>().unwrap(), port).into(),
+        Duration::from_millis(400),
+    )
 }
 
 /// The page /tunnels of a node.
