@@ -5,6 +5,7 @@ mod tunnel_apart;
 mod tunnel_failure;
 mod tunnel_hostile;
 mod tunnel_privilege;
+mod tunnel_switch;
 mod tunnel_vip;
 mod tunnel_wire;
 
@@ -18,6 +19,7 @@ pub(crate) fn all() -> Vec<Case> {
         tunnel_failure::cases(),
         tunnel_hostile::cases(),
         tunnel_privilege::cases(),
+        tunnel_switch::cases(),
         tunnel_vip::cases(),
         tunnel_wire::cases(),
     ]

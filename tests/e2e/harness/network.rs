@@ -57,12 +57,20 @@ impl Host {
         other: &Self,
         (its, its_address): (&str, &str),
     ) {
+        self.wire(device, other, its);
+        self.address(device, address);
+        other.address(its, its_address);
+    }
+
+    /// Joins a device of this host with one of another by a cable, both up and without addresses.
+    pub(crate) fn wire(&self, device: &str, other: &Self, its: &str) {
         self.run(|| {
             let mut netlink = Netlink::open().unwrap();
             netlink.create_veth(device, its, Some(other.namespace.as_fd())).unwrap();
         });
-        self.address(device, address);
-        other.address(its, its_address);
+        for (host, device) in [(self, device), (other, its)] {
+            host.with_device(device, |netlink, index| netlink.set_up(index).unwrap());
+        }
         // The kernel notices a moment later that the other end is up.
         for (host, device) in [(self, device), (other, its)] {
             until("a link", || {
