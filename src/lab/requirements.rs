@@ -31,7 +31,7 @@ pub(super) fn meet() -> anyhow::Result<Rights> {
         Ok(()) => Rights::Own,
         Err(denied) => {
             if let Err(error) = namespace::enter_user_namespace() {
-                missing.push(format!("{error}; or {denied}"));
+                missing.push(format!("{denied}; without them: {error}"));
             }
             Rights::UserNamespace
         }

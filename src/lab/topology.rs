@@ -126,3 +126,27 @@ fn set_up(end: &End) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use encap::linux::capability::{Capability, has};
+
+    #[test]
+    fn a_strict_host_makes_no_difference() {
+        if ![Capability::SysAdmin, Capability::NetAdmin].into_iter().all(has) {
+            #[expect(clippy::print_stderr, reason = "says why the test is skipped")]
+            {
+                eprintln!("skipped: needs CAP_SYS_ADMIN and CAP_NET_ADMIN");
+            }
+            return;
+        }
+        let prepared = Namespace::new().unwrap().run_in(|| {
+            std::fs::write(REVERSE_PATH, "1").unwrap();
+            prepare().unwrap();
+            let mut netlink = Netlink::open().unwrap();
+            (netlink.rp_filter_of_all().unwrap(), netlink.link("lo").unwrap().unwrap().up)
+        });
+        assert_eq!(prepared.unwrap(), (0, true));
+    }
+}

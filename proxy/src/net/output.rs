@@ -21,6 +21,8 @@ pub(crate) struct Output {
     tail: Vec<u8>,
     /// Bytes of the tail that are written already.
     written: usize,
+    /// The stream has taken bytes that it may still hold: TLS encrypts into a buffer of its own.
+    unflushed: bool,
 }
 
 impl Output {
@@ -56,14 +58,14 @@ impl Output {
         self.tail.capacity()
     }
 
-    /// Whether nothing waits.
+    /// Whether nothing waits here; the stream may still hold something.
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.tail.len() == self.written
     }
 
     /// Gives the memory back; only while nothing waits.
     pub(crate) fn release(&mut self) {
-        if self.is_empty() {
+        if self.is_empty() && !self.unflushed {
             *self = Self::default();
         }
     }
@@ -75,7 +77,7 @@ impl Output {
         cx: &mut Context<'_>,
         progress: &mut bool,
     ) -> Poll<io::Result<()>> {
-        if self.is_empty() {
+        if self.is_empty() && !self.unflushed {
             return Poll::Ready(Ok(()));
         }
         while !self.is_empty() {
@@ -84,9 +86,12 @@ impl Output {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             *progress = true;
+            self.unflushed = true;
             self.advance(written);
         }
-        Pin::new(stream).poll_flush(cx)
+        ready!(Pin::new(stream).poll_flush(cx))?;
+        self.unflushed = false;
+        Poll::Ready(Ok(()))
     }
 
     fn poll_write<S: AsyncWrite + Unpin>(
@@ -163,5 +168,48 @@ mod tests {
         assert!(output.poll_write_all(&mut stream, &mut cx, &mut progress).is_ready());
         assert!(progress && output.is_empty());
         assert_eq!(stream.0, expected);
+    }
+
+    /// A stream that holds what it takes until it is flushed, and cannot be flushed at first.
+    #[derive(Default)]
+    struct Holding {
+        held: Vec<u8>,
+        left: Vec<u8>,
+        refusals: usize,
+    }
+
+    impl AsyncWrite for Holding {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            self.get_mut().held.extend_from_slice(buf);
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let this = self.get_mut();
+            if this.refusals > 0 {
+                this.refusals -= 1;
+                return Poll::Pending;
+            }
+            this.left.append(&mut this.held);
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn what_the_stream_holds_is_flushed_before_all_counts_as_written() {
+        let mut output = Output::default();
+        output.push(Bytes::from_static(b"the end of a response"));
+        let mut stream = Holding { refusals: 2, ..Holding::default() };
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        for _ in 0..2 {
+            assert!(output.poll_write_all(&mut stream, &mut cx, &mut false).is_pending());
+            output.release();
+        }
+        assert!(output.poll_write_all(&mut stream, &mut cx, &mut false).is_ready());
+        assert_eq!(stream.left, b"the end of a response");
     }
 }

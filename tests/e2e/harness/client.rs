@@ -7,13 +7,14 @@ use std::sync::Arc;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, StreamOwned};
 
+use super::credulous::Credulous;
 use super::http1::{Head, Request, Response, Wire};
 use super::wait::PATIENCE;
 
 /// How a client speaks TLS.
 #[derive(Clone)]
 pub(crate) struct Tls {
-    roots: RootCertStore,
+    roots: Option<RootCertStore>,
     name: Option<String>,
     protocols: Vec<Vec<u8>>,
     version: Option<&'static rustls::SupportedProtocolVersion>,
@@ -22,7 +23,12 @@ pub(crate) struct Tls {
 impl Tls {
     /// Trusts these alone; asks for `localhost`, offers no protocol.
     pub(crate) fn trusting(roots: RootCertStore) -> Self {
-        Self { roots, name: Some("localhost".into()), protocols: Vec::new(), version: None }
+        Self { roots: Some(roots), name: Some("localhost".into()), protocols: Vec::new(), version: None }
+    }
+
+    /// Trusts any certificate.
+    pub(crate) fn credulous() -> Self {
+        Self { roots: None, ..Self::trusting(RootCertStore::empty()) }
     }
 
     /// Asks for this name (SNI), which the certificate must have.
@@ -48,12 +54,16 @@ impl Tls {
     /// As rustls wants it.
     pub(crate) fn config(&self) -> Arc<ClientConfig> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider);
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
         let builder = match self.version {
             Some(version) => builder.with_protocol_versions(&[version]).unwrap(),
             None => builder.with_safe_default_protocol_versions().unwrap(),
         };
-        let mut config = builder.with_root_certificates(self.roots.clone()).with_no_client_auth();
+        let builder = match &self.roots {
+            Some(roots) => builder.with_root_certificates(roots.clone()),
+            None => builder.dangerous().with_custom_certificate_verifier(Credulous::new(provider)),
+        };
+        let mut config = builder.with_no_client_auth();
         config.alpn_protocols.clone_from(&self.protocols);
         config.enable_sni = self.name.is_some();
         Arc::new(config)

@@ -3,7 +3,9 @@
 pub(crate) mod case;
 pub(crate) mod certificates;
 pub(crate) mod client;
+pub(crate) mod credulous;
 pub(crate) mod curl;
+pub(crate) mod digest;
 pub(crate) mod h2;
 pub(crate) mod http1;
 pub(crate) mod keys;

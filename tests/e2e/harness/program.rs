@@ -51,6 +51,11 @@ impl Setup {
         }
     }
 
+    /// The same in the directory of another, where files may lie already.
+    pub(crate) fn beside(program: &Program, yaml: &str) -> Self {
+        Self { scratch: Arc::clone(program.scratch.as_ref().unwrap()), ..Self::new(yaml) }
+    }
+
     /// Replaces `<name>` in the configuration.
     pub(crate) fn put(mut self, name: &str, value: impl ToString) -> Self {
         self.text = self.text.replace(&format!("<{name}>"), &value.to_string());
