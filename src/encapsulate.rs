@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
 use crate::notice::say;
 use crate::signals::{Request, Signals};
-use crate::tunnels::Carrier;
+use crate::tunnels::Prepared;
 use crate::{config, exit};
 
 /// Carries until it is told to stop.
@@ -15,8 +15,7 @@ pub(crate) fn run(path: &str) -> anyhow::Result<()> {
     if config.tunnels.is_empty() {
         bail!("the configuration has no tunnel: add one under `tunnels:`");
     }
-    let carrier = Carrier::start(&config.tunnels, config.engine_threads)?;
-    encap::linux::capability::drop_all().context("cannot give up privileges")?;
+    let carrier = Prepared::new(&config.tunnels, config.engine_threads)?.start()?;
     say(&format!("carrying {} tunnels", config.tunnels.len()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -1,6 +1,6 @@
 //! `ingre run` and `ingre proxy`: the whole program from its configuration to its last connection.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::cpu::Plan;
 use crate::notice::say;
 use crate::signals::{Request, Signals};
 use crate::sockets::{self, HandedIn};
-use crate::tunnels::{Carrier, NoTunnels};
+use crate::tunnels::{Carrier, NoTunnels, Prepared};
 use crate::{development, exit};
 
 /// How often the program looks whether a part of it has ended.
@@ -53,16 +53,19 @@ fn serve(
     }
     raise_descriptor_limit();
     development::complete(&mut config.proxy)?;
-    let carrier = match (config.tunnels.is_empty(), external_encap) {
+    let tunnels = match (config.tunnels.is_empty(), external_encap) {
         (true, _) => None,
-        (false, true) => Some(Arc::new(Carrier::external(&config.tunnels)?)),
-        (false, false) => Some(Arc::new(Carrier::start(&config.tunnels, config.engine_threads)?)),
+        (false, true) => Some(Prepared::external(&config.tunnels)?),
+        (false, false) => Some(Prepared::new(&config.tunnels, config.engine_threads)?),
     };
-    let listeners = sockets::listeners(&config.proxy, &mut handed_in, carrier.as_deref())?;
+    let listeners = sockets::listeners(&config.proxy, &mut handed_in, tunnels.as_ref())?;
     let admin = sockets::admin(&config.proxy, &mut handed_in)?;
     handed_in.finish()?;
-    let demo = config.demo.map(start_demo).transpose()?;
+    let demo = config.demo.map(bind_demo).transpose()?;
     encap::linux::capability::drop_all().context("cannot give up privileges")?;
+    // Threads only from here on: each would keep the privileges that its maker had.
+    let carrier = tunnels.map(Prepared::start).transpose()?.map(Arc::new);
+    let demo = demo.map(start_demo).transpose()?;
 
     for (listener, socket) in config.proxy.listeners.iter().zip(&listeners) {
         let scheme = if listener.tls.is_some() { "https" } else { "http" };
@@ -187,8 +190,11 @@ fn reload(proxy: &Proxy, path: Option<&str>, tunnels: &[encap::config::Tunnel]) 
     Ok(proxy.reload(config.proxy)?)
 }
 
-fn start_demo(address: SocketAddr) -> anyhow::Result<SocketAddr> {
-    let socket = sockets::bind(address, None).with_context(|| format!("demo: cannot listen on {address}"))?;
+fn bind_demo(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    sockets::bind(address, None).with_context(|| format!("demo: cannot listen on {address}"))
+}
+
+fn start_demo(socket: TcpListener) -> anyhow::Result<SocketAddr> {
     let address = socket.local_addr()?;
     std::thread::Builder::new().name("demo".into()).spawn(move || {
         if let Err(error) = proxy::demo::serve(socket, "demo") {

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use proxy::config::Config;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::tunnels::Carrier;
+use crate::tunnels::Prepared;
 
 /// Connections the kernel keeps for us while all workers are busy.
 const BACKLOG: i32 = 4096;
@@ -43,14 +43,14 @@ impl HandedIn {
 pub(crate) fn listeners(
     config: &Config,
     handed_in: &mut HandedIn,
-    carrier: Option<&Carrier>,
+    tunnels: Option<&Prepared>,
 ) -> anyhow::Result<Vec<TcpListener>> {
     let mut sockets = Vec::new();
     for listener in &config.listeners {
-        let socket = match (handed_in.named(&listener.name), &listener.tunnel, carrier) {
+        let socket = match (handed_in.named(&listener.name), &listener.tunnel, tunnels) {
             (Some(socket), _, _) => Ok(socket),
             (None, None, _) => bind(listener.address, None),
-            (None, Some(tunnel), Some(carrier)) => carrier.listen(tunnel, listener.address),
+            (None, Some(tunnel), Some(tunnels)) => tunnels.listen(tunnel, listener.address),
             (None, Some(_), None) => Err(io::ErrorKind::NotFound.into()),
         };
         let what = || format!("listener `{}`: cannot listen on {}", listener.name, listener.address);

@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use anyhow::Context as _;
 use encap::config::{Isolation, Tunnel};
 use encap::metrics::Counters;
-use encap::privileged::Privileged;
+use encap::privileged::{Edges, Privileged};
 use encap::run::Engines;
 use proxy::{Page, TunnelSockets};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -28,20 +28,23 @@ enum Service {
     External,
 }
 
-impl Carrier {
-    /// Sets the tunnels up and starts to carry. To be called before any thread exists.
+/// Tunnels that are set up and not yet carried: with privileges, and before any thread exists.
+pub(crate) struct Prepared {
+    tunnels: Vec<Tunnel>,
+    own: Option<(Privileged, Edges, usize)>,
+}
+
+impl Prepared {
+    /// Sets the tunnels up, to be carried by this process. To be called before any thread exists.
     ///
     /// # Errors
     /// Everything that is missing on this host, with its remedy.
-    pub(crate) fn start(tunnels: &[Tunnel], threads: usize) -> anyhow::Result<Self> {
+    pub(crate) fn new(tunnels: &[Tunnel], threads: usize) -> anyhow::Result<Self> {
         let (privileged, edges) = Privileged::start(tunnels, threads)?;
         for warning in &edges.warnings {
             crate::notice::say(warning);
         }
-        let counters = Arc::new(Counters::new(tunnels.iter().map(|tunnel| tunnel.name.clone()).collect()));
-        let engines = Engines::start(tunnels, edges, Arc::clone(&counters), threads, None)
-            .context("cannot start the engine")?;
-        Ok(Self { tunnels: tunnels.to_vec(), service: Service::Own { engines, counters, privileged } })
+        Ok(Self { tunnels: tunnels.to_vec(), own: Some((privileged, edges, threads)) })
     }
 
     /// Tunnels that `ingre encap` serves.
@@ -56,29 +59,51 @@ impl Carrier {
                 tunnel.name
             );
         }
-        Ok(Self { tunnels: tunnels.to_vec(), service: Service::External })
+        Ok(Self { tunnels: tunnels.to_vec(), own: None })
     }
 
     /// A listener on a VIP of a tunnel.
     pub(crate) fn listen(&self, tunnel: &str, address: SocketAddr) -> io::Result<TcpListener> {
-        let (index, tunnel) = self.find(tunnel)?;
-        match (&self.service, address) {
-            (Service::Own { privileged, .. }, SocketAddr::V4(address)) => {
+        let (index, tunnel) = find(&self.tunnels, tunnel)?;
+        match (&self.own, address) {
+            (Some((privileged, ..)), SocketAddr::V4(address)) => {
                 privileged.listen(index, address).map(TcpListener::from)
             }
-            (Service::Own { .. }, SocketAddr::V6(_)) => Err(io::ErrorKind::Unsupported.into()),
-            (Service::External, _) => crate::sockets::bind(address, Some(&tunnel.device)),
+            (Some(_), SocketAddr::V6(_)) => Err(io::ErrorKind::Unsupported.into()),
+            (None, _) => crate::sockets::bind(address, Some(&tunnel.device)),
         }
     }
 
+    /// Gives up every privilege and starts to carry. Privileges belong to threads: none that exists may keep any.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub(crate) fn start(self) -> anyhow::Result<Carrier> {
+        encap::linux::capability::drop_all().context("cannot give up privileges")?;
+        let Self { tunnels, own } = self;
+        let service = match own {
+            None => Service::External,
+            Some((privileged, edges, threads)) => {
+                let names = tunnels.iter().map(|tunnel| tunnel.name.clone()).collect();
+                let counters = Arc::new(Counters::new(names));
+                let engines = Engines::start(&tunnels, edges, Arc::clone(&counters), threads, None)
+                    .context("cannot start the engine")?;
+                Service::Own { engines, counters, privileged }
+            }
+        };
+        Ok(Carrier { tunnels, service })
+    }
+}
+
+fn find<'t>(tunnels: &'t [Tunnel], name: &str) -> io::Result<(usize, &'t Tunnel)> {
+    let found = tunnels.iter().enumerate().find(|(_, tunnel)| tunnel.name == name);
+    found.ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+impl Carrier {
     /// What makes sockets for the proxy.
     pub(crate) fn sockets(self: &Arc<Self>) -> Sockets {
         Sockets(Arc::downgrade(self))
-    }
-
-    fn find(&self, name: &str) -> io::Result<(usize, &Tunnel)> {
-        let found = self.tunnels.iter().enumerate().find(|(_, tunnel)| tunnel.name == name);
-        found.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// Why nothing is carried any more, once that is so; waits for it for at most a moment.
@@ -192,7 +217,7 @@ pub(crate) struct Sockets(Weak<Carrier>);
 impl TunnelSockets for Sockets {
     fn tcp_socket(&self, tunnel: &str) -> io::Result<OwnedFd> {
         let carrier = self.0.upgrade().ok_or(io::ErrorKind::NotConnected)?;
-        let (index, tunnel) = carrier.find(tunnel)?;
+        let (index, tunnel) = find(&carrier.tunnels, tunnel)?;
         match &carrier.service {
             Service::Own { privileged, .. } => privileged.connect_socket(index),
             Service::External => encap::socket::open_stream(&tunnel.device),

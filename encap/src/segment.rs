@@ -129,7 +129,7 @@ impl<'a> SuperPacket<'a> {
         };
         write(transport, checksum_at, [0, 0])?;
         let sum = Sum::pseudo(self.source, self.destination, protocol, length).bytes(transport);
-        write(transport, checksum_at, stored(sum.copy(chunk, payload)))
+        write(transport, checksum_at, stored(sum.copy(chunk, payload), checksum_at))
     }
 
     /// The part of the payload that goes into one packet.
@@ -154,13 +154,14 @@ pub fn copy_finished(packet: &[u8], start: usize, offset: usize, out: &mut [u8])
     read::<2>(covered, offset).map_err(|_| WireError::Length)?;
     head_out.copy_from_slice(head);
     let sum = Sum::default().copy(covered, covered_out);
-    write(covered_out, offset, stored(sum))
+    write(covered_out, offset, stored(sum, offset))
 }
 
-/// A checksum as TCP and UDP store it. A zero would mean "none" to UDP; its other form is right for both (RFC 768).
-fn stored(sum: Sum) -> [u8; 2] {
+/// A checksum as it is stored at this offset of a header. A zero would mean "none" to UDP, which stores its other form
+/// (RFC 768); nobody else does, and some take that form for a wrong checksum (RFC 1624 section 3).
+fn stored(sum: Sum, offset: usize) -> [u8; 2] {
     match sum.finish() {
-        0 => [0xff, 0xff],
+        0 if offset == udp::CHECKSUM_AT => [0xff, 0xff],
         checksum => checksum.to_be_bytes(),
     }
 }
@@ -225,6 +226,18 @@ mod tests {
             out
         };
         (0..whole.count()).map(write).collect()
+    }
+
+    #[test]
+    fn zero_has_its_other_form_in_udp_only() {
+        for (offset, stored) in [(tcp::CHECKSUM_AT, [0, 0]), (udp::CHECKSUM_AT, [0xff, 0xff])] {
+            let mut packet = [0; 20];
+            packet[offset] = 0x12;
+            packet[18..].copy_from_slice(&[0xed, 0xff]);
+            let mut out = [0; 20];
+            copy_finished(&packet, 0, offset, &mut out).unwrap();
+            assert_eq!(out[offset..offset + 2], stored, "{offset}");
+        }
     }
 
     proptest! {

@@ -53,8 +53,8 @@ pub(super) struct Setup<'a> {
     namespaces: Vec<Option<Namespace>>,
     rules: Vec<Rule>,
     routes: Vec<Route>,
-    /// Devices of others on which forwarding was off.
-    forwarding: Vec<(u32, String)>,
+    /// Devices of others on which forwarding was off, each with the rule that lets only packets of tunnels pass.
+    forwarding: Vec<(u32, Rule)>,
 }
 
 impl<'a> Setup<'a> {
@@ -160,15 +160,15 @@ impl<'a> Setup<'a> {
             // What the table does not have must not leave by the host's own routes.
             self.add_rule(Rule { priority: PRIORITY + 1, action: RuleAction::Unreachable, ..input.clone() })?;
             for forward in &tunnel.forward {
-                self.forward(forward, table)?;
                 self.add_rule(Rule { input: Some(forward.device.clone()), ..input.clone() })?;
+                self.forward(forward, table, &input)?;
             }
         }
         Ok(tun)
     }
 
     /// Lets a device of the host pass packets to and from a tunnel.
-    fn forward(&mut self, forward: &ForwardTo, table: u32) -> Result<(), MakeError> {
+    fn forward(&mut self, forward: &ForwardTo, table: u32, rule: &Rule) -> Result<(), MakeError> {
         let Some(link) = self.netlink.link(&forward.device)? else {
             return Err(TunError::Refused {
                 name: forward.device.clone(),
@@ -186,9 +186,14 @@ impl<'a> Setup<'a> {
             self.netlink.add_route(&route)?;
             self.routes.push(route);
         }
+        // Where forwarding is on, what else the host forwards is for its operator to say. Where it is not, nothing else
+        // may leave the device because of us; this rule also tells the sweep that forwarding was off.
         if self.netlink.ipv4_setting(link.index, Ipv4Setting::Forwarding)? == 0 {
+            let (input, action) = (Some(link.name), RuleAction::Unreachable);
+            let rule = Rule { priority: PRIORITY + 1, input, action, ..rule.clone() };
+            self.netlink.add_rule(&rule)?;
+            self.forwarding.push((link.index, rule));
             self.netlink.set_ipv4(link.index, &[(Ipv4Setting::Forwarding, 1)])?;
-            self.forwarding.push((link.index, link.name));
         }
         Ok(())
     }
@@ -210,10 +215,11 @@ impl Drop for Setup<'_> {
             let _ = self.netlink.delete_route(route);
         }
         let others = self.netlink.rules(PROTOCOL).unwrap_or_default();
-        for (device, name) in &self.forwarding {
-            // Another instance may forward there meanwhile.
-            if !others.iter().any(|rule| rule.input.as_ref() == Some(name)) {
+        for (device, rule) in &self.forwarding {
+            // Where another instance forwards meanwhile, a later sweep does this.
+            if !forwards_from(&others, rule) {
                 let _ = self.netlink.set_ipv4(*device, &[(Ipv4Setting::Forwarding, 0)]);
+                let _ = self.netlink.delete_rule(rule);
             }
         }
     }
@@ -265,7 +271,13 @@ fn routes(tunnel: &Tunnel, device: u32, table: u32) -> impl Iterator<Item = Rout
     })
 }
 
-/// Removes rules and routes of instances that died together with their helper: those whose device is gone.
+/// Whether packets from the device of this rule are sent into a tunnel.
+fn forwards_from(rules: &[Rule], rule: &Rule) -> bool {
+    rules.iter().any(|other| other.input == rule.input && matches!(other.action, RuleAction::Lookup(_)))
+}
+
+/// Removes rules and routes of instances that died together with their helper: those whose device is gone. Forwarding
+/// that they switched on is off again.
 fn sweep(netlink: &mut Netlink) -> netlink::Result<()> {
     let links = netlink.links()?;
     let is_dead = |table: u32| {
@@ -279,6 +291,15 @@ fn sweep(netlink: &mut Netlink) -> netlink::Result<()> {
         if has_lost_device || is_of_dead_table {
             ignore_missing(netlink.delete_rule(&rule))?;
         }
+    }
+    let left = netlink.rules(PROTOCOL)?;
+    for rule in
+        left.iter().filter(|rule| rule.action == RuleAction::Unreachable && !forwards_from(&left, rule))
+    {
+        if let Some(link) = links.iter().find(|link| rule.input.as_ref() == Some(&link.name)) {
+            netlink.set_ipv4(link.index, &[(Ipv4Setting::Forwarding, 0)])?;
+        }
+        ignore_missing(netlink.delete_rule(rule))?;
     }
     for route in netlink.routes(PROTOCOL)?.iter().filter(|route| is_dead(route.table)) {
         ignore_missing(netlink.delete_route(route))?;

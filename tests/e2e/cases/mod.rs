@@ -17,6 +17,11 @@ mod routing;
 mod sockets;
 mod tls;
 mod tunnel_apart;
+mod tunnel_failure;
+mod tunnel_hostile;
+mod tunnel_privilege;
+mod tunnel_switch;
+mod tunnel_vip;
 mod tunnel_wire;
 mod websocket;
 
@@ -42,6 +47,11 @@ pub(crate) fn all() -> Vec<Case> {
         sockets::cases(),
         tls::cases(),
         tunnel_apart::cases(),
+        tunnel_failure::cases(),
+        tunnel_hostile::cases(),
+        tunnel_privilege::cases(),
+        tunnel_switch::cases(),
+        tunnel_vip::cases(),
         tunnel_wire::cases(),
         websocket::cases(),
     ]

@@ -10,6 +10,8 @@ use encap::linux::namespace::Namespace;
 use encap::linux::netlink::{Address, Netlink, Route};
 use rustix::process::Signal;
 
+use super::wait::until;
+
 /// Above the descriptors that are handed to a child by number.
 const DESCRIPTOR: i32 = 100;
 /// `RTPROT_STATIC`: made by an administrator.
@@ -55,12 +57,26 @@ impl Host {
         other: &Self,
         (its, its_address): (&str, &str),
     ) {
+        self.wire(device, other, its);
+        self.address(device, address);
+        other.address(its, its_address);
+    }
+
+    /// Joins a device of this host with one of another by a cable, both up and without addresses.
+    pub(crate) fn wire(&self, device: &str, other: &Self, its: &str) {
         self.run(|| {
             let mut netlink = Netlink::open().unwrap();
             netlink.create_veth(device, its, Some(other.namespace.as_fd())).unwrap();
         });
-        self.address(device, address);
-        other.address(its, its_address);
+        for (host, device) in [(self, device), (other, its)] {
+            host.with_device(device, |netlink, index| netlink.set_up(index).unwrap());
+        }
+        // The kernel notices a moment later that the other end is up.
+        for (host, device) in [(self, device), (other, its)] {
+            until("a link", || {
+                host.output("ip", &["link", "show", device]).contains(" state UP ").then_some(())
+            });
+        }
     }
 
     /// Gives a device an address, `10.0.0.1/24`, with a route to its prefix unless there is one, and sets it up.

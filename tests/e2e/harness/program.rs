@@ -1,10 +1,11 @@
 //! The program under test: started, listened to, told things by signals, and gone at the end of the case.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -32,6 +33,7 @@ pub(crate) struct Setup {
     sockets: Vec<(String, OwnedFd)>,
     host: Option<Host>,
     wrapper: Vec<String>,
+    binary: PathBuf,
 }
 
 impl Setup {
@@ -45,6 +47,7 @@ impl Setup {
             sockets: Vec::new(),
             host: None,
             wrapper: Vec::new(),
+            binary: BINARY.into(),
         }
     }
 
@@ -95,6 +98,12 @@ impl Setup {
         self
     }
 
+    /// With a copy of the binary.
+    pub(crate) fn binary(mut self, copy: &Path) -> Self {
+        self.binary = copy.to_owned();
+        self
+    }
+
     /// The directory of the configuration.
     pub(crate) fn path(&self) -> &Path {
         self.scratch.path()
@@ -131,7 +140,7 @@ impl Setup {
     /// Starts a command with the configuration.
     pub(crate) fn spawn(self, command: &str) -> Program {
         std::fs::write(self.path().join("config.yaml"), &self.text).unwrap();
-        let mut words = self.wrapper.iter().map(String::as_str).chain([BINARY]);
+        let mut words = self.wrapper.iter().map(OsStr::new).chain([self.binary.as_os_str()]);
         let mut process = Command::new(words.next().unwrap());
         process
             .args(words)

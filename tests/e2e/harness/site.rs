@@ -10,7 +10,8 @@
 //! ```
 
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::Value;
@@ -103,6 +104,12 @@ impl Site {
             .put("check", "{type: off}")
     }
 
+    /// `ingre encap` with the configuration of the node, for a proxy beside it.
+    pub(crate) fn sidecar(&self) -> Program {
+        let setup = Setup::new(CONFIG).on(&self.node).put("isolation", "device").put("threads", 1);
+        setup.put("check", "{type: off}").carry()
+    }
+
     fn adapted(&self, text: &str) -> Setup {
         let mut setup = Setup::new(text).on(&self.node);
         for name in ["https", "admin"] {
@@ -169,6 +176,14 @@ pub(crate) fn large() -> Vec<u8> {
 /// SHA-256 in hexadecimal.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether a connection from the calling thread's network comes about within a moment.
+pub(crate) fn attempt((address, port): (&str, u16)) -> io::Result<TcpStream> {
+    TcpStream::connect_timeout(
+        &(address.parse::<Ipv4Addr>().unwrap(), port).into(),
+        Duration::from_millis(400),
+    )
 }
 
 /// The page /tunnels of a node.

@@ -9,7 +9,7 @@ import time
 
 from scapy.arch import get_if_hwaddr
 from scapy.config import conf
-from scapy.layers.inet import ICMP, IP, TCP, UDP, IPerror, TCPerror
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPerror, TCPerror, fragment
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, GRE, Ether
 from scapy.packet import Raw
@@ -36,14 +36,14 @@ def main():
     answer = srp1(request, iface=arguments.device, timeout=5)
     ether = Ether(src=get_if_hwaddr(arguments.device), dst=answer[ARP].hwsrc)
 
-    sniffer = AsyncSniffer(iface=arguments.device, lfilter=lambda frame: is_answer(frame, arguments.node))
+    sniffer = AsyncSniffer(iface=arguments.device, lfilter=lambda frame: is_answer(frame, ether.dst))
     sniffer.start()
     time.sleep(0.3)
     expected, frames = {}, []
     for tunnel, reason, packet in packets(arguments):
         of_tunnel = expected.setdefault(tunnel, {})
         of_tunnel[reason] = of_tunnel.get(reason, 0) + 1
-        frames.append(ether / packet)
+        frames.extend(ether / part for part in packet)
     sendp(frames, iface=arguments.device)
     time.sleep(0.7)
     sniffer.stop()
@@ -52,7 +52,8 @@ def main():
 
 
 def is_answer(frame, node):
-    return IP in frame and frame[IP].src == node
+    """Anything of the node's but ARP."""
+    return IP in frame and frame.src == node
 
 
 def packets(arguments):
@@ -110,7 +111,8 @@ def packets(arguments):
     yield mine, "unknown_protocol", outer() / GRE(proto=0x86DD, key_present=1, key=arguments.key) / IPv6()
     ethernet = Ether() / syn(own, 8080)
     yield mine, "unknown_protocol", outer() / GRE(proto=0x6558, key_present=1, key=arguments.key) / ethernet
-    yield "", "outer_fragment", outer(flags="MF") / key() / syn(own, 8080)
+    # The kernel puts outer fragments together before anybody looks at them.
+    yield mine, "not_ours", fragment(outer() / key() / syn(own, 8080) / bytes(100), fragsize=64)
     # Inner packets that are none, or none that is carried.
     yield mine, "inner_fragment", outer() / key() / IP(src=server, dst=own, flags="MF", proto=6) / bytes(24)
     yield mine, "unsupported_protocol", outer() / key() / IP(src=server, dst=own, proto=132) / bytes(24)
