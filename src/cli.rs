@@ -97,7 +97,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Schema => commands::schema(),
         Command::Healthcheck { config, admin } => commands::healthcheck(&config.path, admin),
         Command::Version => commands::version(),
-        Command::Completion { shell } => commands::completion(shell, &mut <Cli as clap::CommandFactory>::command()),
+        Command::Completion { shell } => {
+            commands::completion(shell, &mut <Cli as clap::CommandFactory>::command())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

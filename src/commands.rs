@@ -26,9 +26,13 @@ pub(crate) fn validate(path: &str) -> anyhow::Result<()> {
 }
 
 pub(crate) fn schema() -> anyhow::Result<()> {
+    print(&schema_text()?)
+}
+
+fn schema_text() -> anyhow::Result<String> {
     let mut schema = schemars::schema_for!(File);
     schema.insert("title".into(), "ingre".into());
-    print(&format!("{}\n", serde_json::to_string_pretty(&schema)?))
+    Ok(format!("{}\n", serde_json::to_string_pretty(&schema)?))
 }
 
 pub(crate) fn version() -> anyhow::Result<()> {
@@ -96,5 +100,17 @@ fn print(text: &str) -> anyhow::Result<()> {
         // `| head` has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => Ok(result?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_schema_is_the_one_that_is_printed() {
+        let shipped = include_str!("../docs/config.schema.json");
+        let printed = schema_text().expect("a schema");
+        assert!(shipped == printed, "run: cargo run -- schema > docs/config.schema.json");
     }
 }

@@ -28,7 +28,9 @@ impl Plan {
             CpuAffinity::Off => Vec::new(),
             CpuAffinity::List(cpus) => cpus.clone(),
             // Pinning several workers to one core, or where a quota lets them run elsewhere, only hurts.
-            CpuAffinity::Auto if workers <= allowed.len() && usable == allowed.len() && workers > 1 => allowed,
+            CpuAffinity::Auto if workers <= allowed.len() && usable == allowed.len() && workers > 1 => {
+                allowed
+            }
             CpuAffinity::Auto => Vec::new(),
         };
         Self { workers, cpus }

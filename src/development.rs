@@ -41,12 +41,13 @@ fn ensure(development: &Development) -> anyhow::Result<Arc<proxy::config::Certif
     std::fs::create_dir_all(directory)?;
     let [ca_path, ca_key_path, path, key_path, names_path] =
         ["dev-ca.pem", "dev-ca.key", "dev.pem", "dev.key", "dev.names"].map(|name| directory.join(name));
-    let names = format!("{}\n", development.names.join("\n"));
+    let is_for_all =
+        |known: &str| development.names.iter().all(|name| known.lines().any(|line| line == name));
     if let (Ok(chain), Ok(key), Ok(known)) = (
         std::fs::read_to_string(&path),
         std::fs::read_to_string(&key_path),
         std::fs::read_to_string(&names_path),
-    ) && known == names
+    ) && is_for_all(&known)
         && is_recent(&path)
         && ca_path.exists()
         && let Ok(key) = certified_key(&chain, &key)
@@ -57,7 +58,7 @@ fn ensure(development: &Development) -> anyhow::Result<Arc<proxy::config::Certif
     let (chain, key) = leaf(&development.names, &ca)?;
     write(&key_path, &key, 0o600)?;
     write(&path, &chain, 0o644)?;
-    write(&names_path, &names, 0o644)?;
+    write(&names_path, &format!("{}\n", development.names.join("\n")), 0o644)?;
     crate::notice::say(&format!(
         "made a development certificate in {}; curl --cacert {} trusts it",
         directory.display(),
@@ -67,7 +68,8 @@ fn ensure(development: &Development) -> anyhow::Result<Arc<proxy::config::Certif
 }
 
 fn is_recent(path: &Path) -> bool {
-    let age = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok().and_then(|t| t.elapsed().ok());
+    let age =
+        std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok().and_then(|t| t.elapsed().ok());
     age.is_some_and(|age| age < DAY * u32::try_from(LEAF_DAYS - RENEW_DAYS).unwrap_or(0))
 }
 
@@ -95,10 +97,7 @@ fn ca_params() -> CertificateParams {
     params
 }
 
-fn leaf(
-    names: &[String],
-    ca: &Issuer<'static, KeyPair>,
-) -> anyhow::Result<(String, String)> {
+fn leaf(names: &[String], ca: &Issuer<'static, KeyPair>) -> anyhow::Result<(String, String)> {
     let mut params = CertificateParams::new(names.to_vec())?;
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "ingre development certificate");

@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use proxy::{Proxy, Start, TunnelSockets};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::config::{self, Config};
 use crate::cpu::Plan;
@@ -46,8 +47,11 @@ fn serve(
     mut handed_in: HandedIn,
 ) -> anyhow::Result<()> {
     if config.proxy.listeners.is_empty() {
-        bail!("the configuration has no listener: add one under `listeners:` (`ingre encap` runs tunnels alone)");
+        bail!(
+            "the configuration has no listener: add one under `listeners:` (`ingre encap` runs tunnels alone)"
+        );
     }
+    raise_descriptor_limit();
     development::complete(&mut config.proxy)?;
     let carrier = match (config.tunnels.is_empty(), external_encap) {
         (true, _) => None,
@@ -62,7 +66,8 @@ fn serve(
 
     for (listener, socket) in config.proxy.listeners.iter().zip(&listeners) {
         let scheme = if listener.tls.is_some() { "https" } else { "http" };
-        let inside = listener.tunnel.as_ref().map_or(String::new(), |tunnel| format!(" in the tunnel {tunnel}"));
+        let inside =
+            listener.tunnel.as_ref().map_or(String::new(), |tunnel| format!(" in the tunnel {tunnel}"));
         say(&format!("listener {} serves {scheme}://{}{inside}", listener.name, socket.local_addr()?));
     }
     if let Some(admin) = &admin {
@@ -73,9 +78,9 @@ fn serve(
     }
     let plan = Plan::new(config.workers, &config.cpu_affinity);
     let workers = plan.workers;
-    let metrics = carrier.clone();
+    let metrics = carrier.as_ref().map(Arc::downgrade);
     let tunnels: Arc<dyn TunnelSockets> = match &carrier {
-        Some(carrier) => Arc::clone(carrier) as Arc<dyn TunnelSockets>,
+        Some(carrier) => Arc::new(carrier.sockets()),
         None => Arc::new(NoTunnels),
     };
     let drain = config.proxy.drain;
@@ -84,7 +89,10 @@ fn serve(
         listeners,
         admin,
         pages: carrier.iter().map(Carrier::page).collect(),
-        metrics: Arc::new(move || metrics.as_ref().map_or_else(String::new, |carrier| carrier.metrics())),
+        metrics: Arc::new(move || {
+            let carrier = metrics.as_ref().and_then(Weak::upgrade);
+            carrier.map_or_else(String::new, |carrier| carrier.metrics())
+        }),
         tunnels,
         workers,
         prepare: Arc::new(move |worker| {
@@ -96,7 +104,20 @@ fn serve(
     })?;
     say(&format!("ready, {workers} workers"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(watch(&proxy, path, carrier.as_deref(), &config.tunnels, drain))
+    let watched = runtime.block_on(watch(&proxy, path, carrier.as_deref(), &config.tunnels, drain));
+    proxy.finish();
+    // The last hold on the tunnels: the helper takes everything down before this returns.
+    drop(carrier);
+    watched
+}
+
+/// The usual 1024 descriptors are 500 proxied requests; the hard limit is what the operator has set.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        say(&format!("the limit of open files stays as it is: {error}"));
+    }
 }
 
 /// Obeys signals until the program has drained or a part of it has failed.
@@ -125,7 +146,10 @@ async fn watch(
             Request::ReopenLog => proxy.reopen_log(),
             Request::Reload => match reload(proxy, path, tunnels) {
                 Ok(()) => say("reloaded"),
-                Err(error) => say(&format!("not reloaded, the old configuration stays: {}", crate::notice::chain(&error))),
+                Err(error) => say(&format!(
+                    "not reloaded, the old configuration stays: {}",
+                    crate::notice::chain(&error)
+                )),
             },
             Request::Stop => break,
         }

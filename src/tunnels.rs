@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use anyhow::Context as _;
 use encap::config::{Isolation, Tunnel};
@@ -22,8 +22,8 @@ pub(crate) struct Carrier {
 }
 
 enum Service {
-    /// Engine and helper are ours.
-    Own { privileged: Arc<Privileged>, counters: Arc<Counters>, engines: Arc<Engines> },
+    /// Engine and helper are ours; dropped in this order, the engine ends before its devices are taken down.
+    Own { engines: Engines, counters: Arc<Counters>, privileged: Privileged },
     /// `ingre encap` has the devices.
     External,
 }
@@ -41,9 +41,7 @@ impl Carrier {
         let counters = Arc::new(Counters::new(tunnels.iter().map(|tunnel| tunnel.name.clone()).collect()));
         let engines = Engines::start(tunnels, edges, Arc::clone(&counters), threads, None)
             .context("cannot start the engine")?;
-        let service =
-            Service::Own { privileged: Arc::new(privileged), counters, engines: Arc::new(engines) };
-        Ok(Self { tunnels: tunnels.to_vec(), service })
+        Ok(Self { tunnels: tunnels.to_vec(), service: Service::Own { engines, counters, privileged } })
     }
 
     /// Tunnels that `ingre encap` serves.
@@ -73,6 +71,11 @@ impl Carrier {
         }
     }
 
+    /// What makes sockets for the proxy.
+    pub(crate) fn sockets(self: &Arc<Self>) -> Sockets {
+        Sockets(Arc::downgrade(self))
+    }
+
     fn find(&self, name: &str) -> io::Result<(usize, &Tunnel)> {
         let found = self.tunnels.iter().enumerate().find(|(_, tunnel)| tunnel.name == name);
         found.ok_or_else(|| io::ErrorKind::NotFound.into())
@@ -93,11 +96,12 @@ impl Carrier {
 
     /// The page /tunnels: what each tunnel is and has counted, as JSON.
     pub(crate) fn page(self: &Arc<Self>) -> Page {
-        let carrier = Arc::clone(self);
+        let carrier = Arc::downgrade(self);
         Page {
             path: "/tunnels",
             kind: "application/json",
             text: Arc::new(move || {
+                let Some(carrier) = carrier.upgrade() else { return String::new() };
                 let tunnels: Vec<_> = carrier
                     .tunnels
                     .iter()
@@ -144,7 +148,10 @@ impl Carrier {
             ("bytes", "Bytes of outer packets by tunnel and direction."),
         ] {
             // Writing to a String cannot fail.
-            let _ = writeln!(out, "# HELP ingre_tunnel_{name}_total {help}\n# TYPE ingre_tunnel_{name}_total counter");
+            let _ = writeln!(
+                out,
+                "# HELP ingre_tunnel_{name}_total {help}\n# TYPE ingre_tunnel_{name}_total counter"
+            );
             for (index, tunnel) in self.tunnels.iter().enumerate() {
                 let counted = counters.tunnel(index);
                 let (outward, inward) = match name {
@@ -161,7 +168,8 @@ impl Carrier {
             }
         }
         let name = "ingre_tunnel_drops_total";
-        let _ = writeln!(out, "# HELP {name} Packets that were not forwarded, by reason.\n# TYPE {name} counter");
+        let _ =
+            writeln!(out, "# HELP {name} Packets that were not forwarded, by reason.\n# TYPE {name} counter");
         for (tunnel, snapshot) in counters.snapshot() {
             for (reason, count) in snapshot.drops.iter().filter(|&&(_, count)| count > 0) {
                 let (tunnel, reason) = (tunnel.unwrap_or(""), reason.name());
@@ -178,10 +186,14 @@ impl Carrier {
     }
 }
 
-impl TunnelSockets for Carrier {
+/// Makes the tunnels' sockets for as long as the tunnels are there; does not keep them.
+pub(crate) struct Sockets(Weak<Carrier>);
+
+impl TunnelSockets for Sockets {
     fn tcp_socket(&self, tunnel: &str) -> io::Result<OwnedFd> {
-        let (index, tunnel) = self.find(tunnel)?;
-        match &self.service {
+        let carrier = self.0.upgrade().ok_or(io::ErrorKind::NotConnected)?;
+        let (index, tunnel) = carrier.find(tunnel)?;
+        match &carrier.service {
             Service::Own { privileged, .. } => privileged.connect_socket(index),
             Service::External => encap::socket::open_stream(&tunnel.device),
         }

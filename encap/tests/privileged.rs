@@ -286,7 +286,7 @@ fn missing() {
     let text = Privileged::start(&tunnels, 1).unwrap_err().to_string();
     for part in [
         "missing CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN",
-        "docker run --cap-add NET_ADMIN --cap-add NET_RAW --cap-add SYS_ADMIN",
+        "docker run --user 0 --cap-add NET_ADMIN --cap-add NET_RAW --cap-add SYS_ADMIN",
         "sysctl -w net.ipv4.conf.all.rp_filter=0",
         "tunnel a: local 192.0.2.77 is no address of this host",
         "tunnel b: there is no interface eth9",

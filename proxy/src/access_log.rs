@@ -18,12 +18,15 @@ use tokio::time::Instant;
 
 use crate::config;
 use crate::error::Error;
+use crate::message::{RequestHead, Version};
 use crate::state::View;
 
 /// Blocks on their way to the writer; one block holds up to [`BLOCK`] bytes or [`DELAY`] of lines.
 const BLOCKS: usize = 256;
 const BLOCK: usize = 32 << 10;
 const DELAY: Duration = Duration::from_millis(20);
+/// Longest wait for the writer when the program ends.
+const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// The log of the whole process.
 #[derive(Debug, Clone)]
@@ -37,6 +40,14 @@ pub(crate) struct Log {
 struct Block {
     text: Vec<u8>,
     lines: u64,
+    /// Told when everything up to here is written.
+    written: Option<SyncSender<()>>,
+}
+
+impl Block {
+    const fn new() -> Self {
+        Self { text: Vec::new(), lines: 0, written: None }
+    }
 }
 
 impl Log {
@@ -68,11 +79,21 @@ impl Log {
         self.reopen.store(true, Ordering::Relaxed);
     }
 
+    /// Waits, for a moment at most, until everything handed over is written: the program ends.
+    pub(crate) fn finish(&self) {
+        let Some(blocks) = &self.blocks else { return };
+        let (written, wait) = sync_channel(1);
+        if blocks.try_send(Block { written: Some(written), ..Block::new() }).is_ok() {
+            // Nothing can be done about a reader of the log that takes nothing.
+            let _ = wait.recv_timeout(LAST_WAIT);
+        }
+    }
+
     fn send(&self, block: Block) {
         let Some(blocks) = &self.blocks else { return };
         if let Err(refused) = blocks.try_send(block) {
-            let (std::sync::mpsc::TrySendError::Full(block) | std::sync::mpsc::TrySendError::Disconnected(block)) =
-                refused;
+            let (std::sync::mpsc::TrySendError::Full(block)
+            | std::sync::mpsc::TrySendError::Disconnected(block)) = refused;
             self.lost.fetch_add(block.lines, Ordering::Relaxed);
         }
     }
@@ -104,6 +125,10 @@ fn write_blocks(blocks: &Receiver<Block>, mut target: Target, lost: &AtomicU64, 
         if written.is_err() {
             lost.fetch_add(block.lines, Ordering::Relaxed);
         }
+        if let Some(written) = block.written {
+            // Whoever asked may have stopped waiting.
+            let _ = written.try_send(());
+        }
     }
 }
 
@@ -115,7 +140,7 @@ pub(crate) struct Lines {
 
 impl Lines {
     pub(crate) fn new(log: Log) -> Rc<Self> {
-        Rc::new(Self { log, block: RefCell::new(Block { text: Vec::new(), lines: 0 }) })
+        Rc::new(Self { log, block: RefCell::new(Block::new()) })
     }
 
     fn push(&self, line: &Line<'_>) {
@@ -125,7 +150,7 @@ impl Lines {
             block.lines += 1;
         }
         if block.text.len() >= BLOCK {
-            let full = std::mem::replace(&mut *block, Block { text: Vec::new(), lines: 0 });
+            let full = std::mem::replace(&mut *block, Block::new());
             self.log.send(full);
         }
     }
@@ -134,7 +159,7 @@ impl Lines {
     pub(crate) fn flush(&self) {
         let mut block = self.block.borrow_mut();
         if block.lines > 0 {
-            self.log.send(std::mem::replace(&mut *block, Block { text: Vec::new(), lines: 0 }));
+            self.log.send(std::mem::replace(&mut *block, Block::new()));
         }
     }
 
@@ -163,10 +188,10 @@ pub(crate) struct Record {
     pub(crate) client: std::net::IpAddr,
     pub(crate) peer: SocketAddr,
     pub(crate) https: bool,
-    pub(crate) protocol: &'static str,
-    pub(crate) method: String,
-    pub(crate) host: String,
-    pub(crate) target: String,
+    /// The request as it is sent on; none where there was no request that could be read.
+    pub(crate) head: Option<RequestHead>,
+    /// The target as it came, where it is not sent on so.
+    pub(crate) asked: Option<String>,
     pub(crate) sni: Option<Rc<str>>,
     pub(crate) route: Option<Matched>,
     pub(crate) server: Option<usize>,
@@ -192,6 +217,14 @@ impl Record {
     pub(crate) fn ended(&mut self, sent: u64, error: Option<Error>) {
         self.sent = sent;
         self.reason = self.reason.or(error);
+    }
+}
+
+fn protocol(head: &RequestHead) -> &'static str {
+    match head.version {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
+        Version::Http2 => "HTTP/2",
     }
 }
 
@@ -235,12 +268,18 @@ struct Line<'a> {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if self.status == 0 {
+            // Given up before there was an answer; nginx's number for it.
+            self.status = 499;
+            self.reason = self.reason.or(Some(Error::ClientGone));
+        }
         self.view.count(self);
         if !self.lines.is_on() {
             return;
         }
         #[expect(clippy::disallowed_methods, reason = "a log line says when it was written")]
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let head = self.head.as_ref();
         let route = self.route.as_ref();
         let rule = route.map(|route| self.view.rule(route.rule));
         let pool = route.map(|route| self.view.pool(route.pool));
@@ -251,10 +290,10 @@ impl Drop for Record {
             peer: self.peer,
             listener: self.view.listener_name(self.listener),
             scheme: if self.https { "https" } else { "http" },
-            protocol: self.protocol,
-            method: &self.method,
-            host: &self.host,
-            target: &self.target,
+            protocol: head.map_or("", protocol),
+            method: head.map_or("", |head| head.method.as_str()),
+            host: head.map_or("", |head| &head.authority),
+            target: self.asked.as_deref().or(head.map(|head| head.target.as_str())).unwrap_or_default(),
             status: self.status,
             bytes_in: self.received.get(),
             bytes_out: self.sent,

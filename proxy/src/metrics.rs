@@ -25,11 +25,13 @@ impl Series {
     }
 }
 
+type ByName = Mutex<HashMap<String, Arc<Series>>>;
+
 /// The counters of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Shard {
-    listeners: Mutex<HashMap<String, Arc<Series>>>,
-    pools: Mutex<HashMap<String, Arc<Series>>>,
+    listeners: ByName,
+    pools: ByName,
     failures: Mutex<BTreeMap<&'static str, u64>>,
     /// Connections accepted so far, and closed so far.
     pub(crate) accepted: AtomicU64,
@@ -55,7 +57,7 @@ impl Shard {
         *self.failures.lock().unwrap_or_else(PoisonError::into_inner).entry(error.code()).or_default() += 1;
     }
 
-    fn series(of: &Mutex<HashMap<String, Arc<Series>>>, name: &str) -> Arc<Series> {
+    fn series(of: &ByName, name: &str) -> Arc<Series> {
         let mut all = of.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(all.entry(name.to_owned()).or_default())
     }
@@ -73,12 +75,26 @@ pub(crate) fn render(shards: &[Arc<Shard>], snapshot: &Snapshot, log_lost: u64) 
     let open = accepted.saturating_sub(sum(|shard| &shard.closed));
     page.one("ingre_connections_open", "gauge", "Connections open now.", open);
     page.one("ingre_request_body_bytes_total", "counter", "Bytes of request bodies.", sum(|s| &s.bytes_in));
-    page.one("ingre_response_body_bytes_total", "counter", "Bytes of response bodies.", sum(|s| &s.bytes_out));
+    page.one(
+        "ingre_response_body_bytes_total",
+        "counter",
+        "Bytes of response bodies.",
+        sum(|s| &s.bytes_out),
+    );
     page.one("ingre_retries_total", "counter", "Requests sent to an RS once more.", sum(|s| &s.retries));
-    page.one("ingre_access_log_lost_lines_total", "counter", "Log lines that could not be written.", log_lost);
-    page.classes("ingre_requests_total", "Requests by listener and class of status.", "listener", shards, |s| {
-        &s.listeners
-    });
+    page.one(
+        "ingre_access_log_lost_lines_total",
+        "counter",
+        "Log lines that could not be written.",
+        log_lost,
+    );
+    page.classes(
+        "ingre_requests_total",
+        "Requests by listener and class of status.",
+        "listener",
+        shards,
+        |s| &s.listeners,
+    );
     page.classes("ingre_pool_requests_total", "Requests by pool and class of status.", "pool", shards, |s| {
         &s.pools
     });
@@ -106,7 +122,7 @@ impl Page<'_> {
         help: &str,
         label: &str,
         shards: &[Arc<Shard>],
-        of: fn(&Shard) -> &Mutex<HashMap<String, Arc<Series>>>,
+        of: fn(&Shard) -> &ByName,
     ) {
         let mut sums: BTreeMap<String, [u64; CLASSES]> = BTreeMap::new();
         for shard in shards {

@@ -176,6 +176,11 @@ impl Proxy {
         self.drain.start();
     }
 
+    /// Writes out what is left of the access log.
+    pub fn finish(self) {
+        self.log.finish();
+    }
+
     /// Whether the last connection has ended after [`Proxy::drain`].
     pub fn has_drained(&self) -> bool {
         self.workers.iter().all(|(_, thread)| thread.is_finished())
@@ -211,9 +216,10 @@ struct Control {
 impl Control {
     fn run(self) {
         let notice = Arc::clone(&self.notice);
-        let result = tokio::runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| {
-            tokio::task::LocalSet::new().block_on(&runtime, self.control())
-        });
+        let result = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .and_then(|runtime| tokio::task::LocalSet::new().block_on(&runtime, self.control()));
         if let Err(error) = result {
             notice(&format!("health checks and admin have ended: {error}"));
         }
@@ -228,7 +234,9 @@ impl Control {
             self.pages.push(Page {
                 path: "/metrics",
                 kind: "text/plain; version=0.0.4; charset=utf-8",
-                text: Arc::new(move || metrics::render(&shards, &snapshots.borrow(), log.lost()) + &further()),
+                text: Arc::new(move || {
+                    metrics::render(&shards, &snapshots.borrow(), log.lost()) + &further()
+                }),
             });
             let admin = Rc::new(Admin { ready: self.ready, pages: self.pages });
             tokio::task::spawn_local(admin::serve(listener, admin, self.drain.draining()));

@@ -63,8 +63,7 @@ impl Snapshot {
     /// Where a certificate cannot be used; the text names the listener.
     pub(crate) fn build(config: Config, previous: Option<&Self>) -> Result<Self, String> {
         let mut slots = previous.map_or_else(Vec::new, |previous| vec![false; previous.slots.len()]);
-        let pools =
-            config.pools.into_iter().map(|pool| pool_state(pool, previous, &mut slots)).collect();
+        let pools = config.pools.into_iter().map(|pool| pool_state(pool, previous, &mut slots)).collect();
         let listeners = config
             .listeners
             .iter()
@@ -133,7 +132,8 @@ impl View {
     /// A view for the worker with this number.
     pub(crate) fn new(snapshot: Arc<Snapshot>, worker: usize, metrics: Arc<Shard>) -> Self {
         let turns = snapshot.pools.iter().map(|pool| RefCell::new(pool.pool.turns(worker))).collect();
-        let by_listener = snapshot.listeners.iter().map(|listener| metrics.listener(&listener.name)).collect();
+        let by_listener =
+            snapshot.listeners.iter().map(|listener| metrics.listener(&listener.name)).collect();
         let by_pool = snapshot.pools.iter().map(|pool| metrics.pool(&pool.config.name)).collect();
         Self { snapshot, turns, by_listener, by_pool, metrics }
     }

@@ -70,7 +70,8 @@ impl Worker {
         for (index, (socket, permits)) in self.listeners.into_iter().enumerate() {
             let listening = Listening { socket: tokio::net::TcpListener::from_std(socket)?, index, permits };
             let current = Rc::clone(&current);
-            let task = accept(listening, move || current.view(), Rc::clone(&forwarder), self.drain.draining());
+            let task =
+                accept(listening, move || current.view(), Rc::clone(&forwarder), self.drain.draining());
             accepting.push(tokio::task::spawn_local(task));
         }
         let sweeping = Rc::clone(&current);

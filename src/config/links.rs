@@ -25,7 +25,9 @@ pub(super) fn check(
         }
         for (server, setting) in pool.servers.iter().zip(&file.servers) {
             let behind = match server.address {
-                SocketAddr::V4(address) => tunnel.networks.iter().any(|network| network.contains(address.ip())),
+                SocketAddr::V4(address) => {
+                    tunnel.networks.iter().any(|network| network.contains(address.ip()))
+                }
                 SocketAddr::V6(_) => false,
             };
             if !behind {
@@ -36,9 +38,7 @@ pub(super) fn check(
             }
         }
     }
-    // A listener whose address cannot be read is missing from the configuration, and nothing starts anyway.
-    let complete = listeners.len() == config.listeners.len();
-    for (file, listener) in listeners.iter().zip(&config.listeners).filter(|_| complete) {
+    for (file, listener) in listeners.iter().zip(&config.listeners) {
         let Some(setting) = &file.tunnel else { continue };
         let Some(name) = &listener.tunnel else { continue };
         if find(setting, name, tunnels, reader).is_none() {

@@ -28,7 +28,9 @@ pub(crate) struct Config {
 pub(crate) fn load(path: &str) -> anyhow::Result<Config> {
     let (name, text, base) = if path == "-" {
         let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("cannot read the configuration from standard input")?;
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .context("cannot read the configuration from standard input")?;
         ("standard input", text, PathBuf::new())
     } else {
         let text = std::fs::read_to_string(path).with_context(|| {

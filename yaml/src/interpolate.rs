@@ -99,7 +99,10 @@ mod tests {
     #[test]
     fn says_what_is_missing() {
         assert_eq!(with("${NOT_SET}"), Err("the variable `NOT_SET` is not set".into()));
-        assert_eq!(with("${NOT_SET:?the tenant}"), Err("the variable `NOT_SET` is not set: the tenant".into()));
+        assert_eq!(
+            with("${NOT_SET:?the tenant}"),
+            Err("the variable `NOT_SET` is not set: the tenant".into())
+        );
         for wrong in ["${", "${}", "${a b}", "${PORT:+x}", "${PORT:}", "${file:/none}"] {
             assert!(with(wrong).is_err(), "{wrong}");
         }

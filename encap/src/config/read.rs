@@ -76,13 +76,7 @@ fn read_tunnel(file: &TunnelFile, seen: &mut Seen, reader: &mut Reader<'_>) -> O
     })
 }
 
-fn once(
-    seen: &mut HashMap<String, Position>,
-    name: &str,
-    what: &str,
-    at: Position,
-    reader: &mut Reader<'_>,
-) {
+fn once(seen: &mut HashMap<String, Position>, name: &str, what: &str, at: Position, reader: &mut Reader<'_>) {
     if name.is_empty() {
         reader.problem(at, format!("a {what} needs a name"), None);
     } else if let Some(first) = seen.insert(name.to_owned(), at) {
@@ -183,7 +177,9 @@ fn forward(files: &[ForwardToFile], behind: &[Ipv4Net], reader: &mut Reader<'_>)
         let device = reader.read_or(Some(&file.device), String::new());
         let networks = networks(&file.networks, &file.device, reader);
         for (network, setting) in networks.iter().zip(&file.networks) {
-            if let Some(other) = behind.iter().find(|other| other.contains(network) || network.contains(*other)) {
+            if let Some(other) =
+                behind.iter().find(|other| other.contains(network) || network.contains(*other))
+            {
                 let help = Some("each network is on one side only".into());
                 reader.problem(setting.at(), format!("{network} overlaps {other} behind the tunnel"), help);
             }
@@ -198,7 +194,9 @@ fn forward(files: &[ForwardToFile], behind: &[Ipv4Net], reader: &mut Reader<'_>)
 fn refuse_captured_addresses(tunnels: &[(Tunnel, &TunnelFile)], reader: &mut Reader<'_>) {
     let outer: Vec<(Ipv4Addr, &str)> = tunnels
         .iter()
-        .flat_map(|(tunnel, _)| tunnel.peers.iter().chain([&tunnel.local]).map(|&a| (a, tunnel.name.as_str())))
+        .flat_map(|(tunnel, _)| {
+            tunnel.peers.iter().chain([&tunnel.local]).map(|&a| (a, tunnel.name.as_str()))
+        })
         .collect();
     for (tunnel, file) in tunnels.iter().filter(|(tunnel, _)| tunnel.isolation == Isolation::Device) {
         for (network, setting) in tunnel.networks.iter().zip(&file.networks) {

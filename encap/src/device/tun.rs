@@ -40,7 +40,7 @@ pub enum TunError {
     InUse(String),
     /// No permission.
     #[error(
-        "cannot make TUN device {0}: missing CAP_NET_ADMIN (`docker run --cap-add NET_ADMIN`, or run as root)"
+        "cannot make TUN device {0}: missing CAP_NET_ADMIN (`docker run --user 0 --cap-add NET_ADMIN`, or run as root)"
     )]
     NotPermitted(String),
     /// Anything else the kernel refused.

@@ -134,7 +134,8 @@ impl Engine {
             let Some(state) = self.tunnels.get_mut(index) else { break };
             budget -= state.flows.expire(now, budget);
             if budget == 0 {
-                self.sweep_from = index;
+                // Whoever keeps one tunnel full does not keep the others from being swept.
+                self.sweep_from = index + 1;
                 self.next_sweep = Some(now + SWEEP_AGAIN);
                 return;
             }

@@ -51,7 +51,7 @@ impl fmt::Display for Capability {
 #[derive(Debug, thiserror::Error)]
 pub enum CapabilityError {
     /// Capabilities that are not permitted, all of them at once.
-    #[error("missing {}: run as root, or `docker run {}`, or `setcap {}+p PROGRAM`{}",
+    #[error("missing {}: run as root, or `docker run --user 0 {}`, or `setcap {}+p PROGRAM`{}",
             names(.0, ", ", |c| c.to_string()),
             names(.0, " ", |c| format!("--cap-add {}", c.short())),
             names(.0, ",", |c| c.to_string().to_lowercase()),
@@ -154,7 +154,7 @@ mod tests {
     fn the_message_names_the_remedies() {
         let text = CapabilityError::Missing(vec![Capability::NetAdmin, Capability::NetRaw]).to_string();
         assert!(text.contains("missing CAP_NET_ADMIN, CAP_NET_RAW"), "{text}");
-        assert!(text.contains("docker run --cap-add NET_ADMIN --cap-add NET_RAW"), "{text}");
+        assert!(text.contains("docker run --user 0 --cap-add NET_ADMIN --cap-add NET_RAW"), "{text}");
         assert!(text.contains("setcap cap_net_admin,cap_net_raw+p"), "{text}");
     }
 

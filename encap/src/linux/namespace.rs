@@ -18,14 +18,14 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 #[derive(Debug, thiserror::Error)]
 pub enum NamespaceError {
     /// A network namespace could not be made or entered.
-    #[error(
-        "cannot {attempt} a network namespace: {source}; it takes CAP_SYS_ADMIN (`docker run --cap-add SYS_ADMIN`) or a user namespace"
-    )]
+    #[error("cannot {attempt} a network namespace: {source}; {remedy}")]
     Network {
         /// What was attempted.
         attempt: &'static str,
         /// What the kernel returned.
         source: io::Error,
+        /// What stands in the way.
+        remedy: String,
     },
     /// A user namespace could not be made.
     #[error("cannot make a user namespace: {source}; {remedy}")]
@@ -139,8 +139,12 @@ pub fn enter_user_namespace() -> Result<(), NamespaceError> {
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER) }
         .map_err(|error| NamespaceError::User { source: error.into(), remedy: remedy(error) })?;
     let map = |path: &str, line: String| {
-        std::fs::write(path, line)
-            .map_err(|source| NamespaceError::User { source, remedy: format!("writing {path} was refused") })
+        std::fs::write(path, line).map_err(|source| {
+            // Some switches let it be made and then give it no rights.
+            let remedy =
+                switched_off().unwrap_or_else(|| format!("writing {path} was refused; run as root instead"));
+            NamespaceError::User { source, remedy }
+        })
     };
     // Without giving up setgroups an unprivileged process may not map its group (user_namespaces(7)).
     map("/proc/self/setgroups", "deny".into())?;
@@ -148,21 +152,10 @@ pub fn enter_user_namespace() -> Result<(), NamespaceError> {
     map("/proc/self/gid_map", format!("0 {gid} 1"))
 }
 
-/// Says what forbids a user namespace, by looking at the known switches.
+/// Says what forbids a user namespace.
 fn remedy(error: Errno) -> String {
-    let switches = [
-        ("/proc/sys/kernel/unprivileged_userns_clone", "0", "sysctl -w kernel.unprivileged_userns_clone=1"),
-        (
-            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
-            "1",
-            "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
-        ),
-        ("/proc/sys/user/max_user_namespaces", "0", "sysctl -w user.max_user_namespaces=10000"),
-    ];
-    for (path, forbids, command) in switches {
-        if std::fs::read_to_string(path).is_ok_and(|value| value.trim() == forbids) {
-            return format!("user namespaces are off on this host: `{command}`, or run as root");
-        }
+    if let Some(remedy) = switched_off() {
+        return remedy;
     }
     match error {
         Errno::INVAL => "the process has more than one thread, or the kernel has no user namespaces".into(),
@@ -176,8 +169,31 @@ fn remedy(error: Errno) -> String {
     }
 }
 
+/// The known switch that forbids user namespaces or their rights, and how to turn it.
+fn switched_off() -> Option<String> {
+    let switches = [
+        ("/proc/sys/kernel/unprivileged_userns_clone", "0", "sysctl -w kernel.unprivileged_userns_clone=1"),
+        (
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+        ("/proc/sys/user/max_user_namespaces", "0", "sysctl -w user.max_user_namespaces=10000"),
+    ];
+    let (_, _, command) = switches.into_iter().find(|(path, forbids, _)| {
+        std::fs::read_to_string(path).is_ok_and(|value| value.trim() == *forbids)
+    })?;
+    Some(format!("user namespaces are off on this host: `{command}`, or run as root"))
+}
+
 fn refuse(attempt: &'static str, error: Errno) -> NamespaceError {
-    NamespaceError::Network { attempt, source: error.into() }
+    // In a user namespace all capabilities seem to be there, and a security module may still deny their use.
+    let is_inside =
+        std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !map.contains("4294967295"));
+    let remedy = is_inside.then(switched_off).flatten().unwrap_or_else(|| {
+        "it takes CAP_SYS_ADMIN (`docker run --user 0 --cap-add SYS_ADMIN`) or a user namespace".to_owned()
+    });
+    NamespaceError::Network { attempt, source: error.into(), remedy }
 }
 
 fn on_scratch_thread<T: Send>(task: impl FnOnce() -> T + Send) -> Result<T, NamespaceError> {

@@ -64,6 +64,8 @@ pub struct Engines {
     threads: Vec<JoinHandle<()>>,
     signals: Arc<Signals>,
     edge_counters: Arc<EdgeCounters>,
+    /// Closed after the threads have ended, not by the last of them: it takes the kernel some 20 ms per device.
+    _shared: Arc<Shared>,
 }
 
 /// How the threads and the rest of the process tell each other that it is over.
@@ -99,7 +101,7 @@ impl Engines {
         let edge_counters = Arc::new(EdgeCounters::default());
         let mtus: Vec<_> = edges.tunnels.iter().map(|opened| opened.mtu).collect();
         let (shared, receivers) = share(edges, threads);
-        let mut engines = Self { threads: Vec::new(), signals, edge_counters };
+        let mut engines = Self { threads: Vec::new(), signals, edge_counters, _shared: Arc::clone(&shared) };
         for (number, receivers) in receivers.into_iter().enumerate() {
             let served = |tunnel: &Tunnel| tunnel.key.unwrap_or(0) as usize % threads == number;
             let own = tunnels.iter().enumerate().filter(|(_, tunnel)| served(tunnel)).map(|(index, _)| index);
@@ -141,7 +143,8 @@ impl Engines {
         &self.edge_counters
     }
 
-    /// Ends all threads and waits for them. The devices vanish with the last one.
+    /// Ends all threads and waits for them; then closes the devices, which vanish. Closing takes the kernel some 20 ms
+    /// per device, whoever does it.
     ///
     /// # Errors
     /// When a thread does not end within 5 seconds.
@@ -172,8 +175,6 @@ impl Engines {
                 }
                 worker.run()
             }));
-            // Close the devices before anybody hears of it.
-            drop(worker);
             match outcome {
                 Ok(Ok(())) => {}
                 Ok(Err(text)) => signals.fail(format!("engine thread {number}: {text}")),

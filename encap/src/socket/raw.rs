@@ -100,6 +100,7 @@ impl RawSender {
         let mut report = SendReport::default();
         let mut waits = WAITS;
         let mut from = 0;
+        let mut asked_again = None;
         while from < batch.len() {
             match self.send_some(batch, from) {
                 Ok(sent) => {
@@ -111,6 +112,9 @@ impl RawSender {
                     waits -= 1;
                     self.wait(&error);
                 }
+                // An ICMP error about an earlier packet, possibly forged, is told once and sends nothing: this
+                // packet has done nothing to deserve it.
+                Err(_) if asked_again != Some(from) => asked_again = Some(from),
                 Err(error) => {
                     report.count(&error);
                     from += 1;

@@ -180,7 +180,7 @@ impl FlowTable {
         if speaks && entry.spoken.outward && class < Class::Brief {
             class = entry.working_class();
         }
-        if signals.syn && opens && class == Class::Brief && entry.key.protocol == TCP {
+        if signals.syn && opens && class == Class::Brief {
             // The client uses its port again.
             entry.ended = Directions::default();
             entry.spoken = Directions::default();

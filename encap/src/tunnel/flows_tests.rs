@@ -108,6 +108,8 @@ fn lifetimes() {
     world.out(2, DATA);
     world.answer(2, RST);
     assert_eq!(world.lifetime(2), 60, "aborted");
+    world.answer(2, DATA);
+    assert_eq!(world.lifetime(2), 60, "others cannot bring it back");
     world.out(2, DATA);
     assert_eq!(world.lifetime(2), 3600, "the kernel did not believe it");
     world.out(2, RST);

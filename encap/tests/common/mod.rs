@@ -54,5 +54,19 @@ pub fn pair() -> (Namespace, Namespace) {
             })
             .unwrap();
     }
+    for (namespace, name) in [(&left, "left"), (&right, "right")] {
+        namespace.run_in(|| wait_until_running(name)).unwrap();
+    }
     (left, right)
+}
+
+fn wait_until_running(name: &str) {
+    let mut netlink = Netlink::open().unwrap();
+    for _ in 0..500 {
+        if netlink.link(name).unwrap().unwrap().running {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("{name} has no carrier after 5 s");
 }

@@ -18,7 +18,7 @@ use yaml::{ByteSize, Setting};
 pub struct ListenerFile {
     /// Unique name; `routes[].listeners` refers to it, and so does a socket handed in (LISTEN_FDNAMES).
     pub name: Setting<String>,
-    /// Address and port, such as 0.0.0.0:443 or [::]:443. The VIP when `tunnel` is set.
+    /// Address and port, such as `0.0.0.0:443` or `[::]:443`. The VIP when `tunnel` is set.
     pub address: Setting<SocketAddr>,
     /// Listen inside this tunnel: clients arrive in GRE, answers go back the way they came.
     pub tunnel: Option<Setting<String>>,

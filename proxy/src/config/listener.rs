@@ -1,6 +1,7 @@
 //! The `listeners:` section.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use super::certificate::{CertificateError, certified_key};
 use super::file::{CertificateFile, ListenerFile, TlsFile};
 use super::{Development, Listener, Tls};
 
+const UNREADABLE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
 pub(super) fn read(files: &[ListenerFile], base: &Path, reader: &mut Reader<'_>) -> Vec<Listener> {
     let mut names = HashMap::new();
     let mut addresses = HashMap::new();
@@ -18,7 +21,8 @@ pub(super) fn read(files: &[ListenerFile], base: &Path, reader: &mut Reader<'_>)
         let name = reader.read_or(Some(&file.name), String::new());
         super::read::unique(reader, &mut names, "listener", &name, file.name.at());
         let tunnel = file.tunnel.as_ref().and_then(|tunnel| reader.read(tunnel));
-        let Some(address) = reader.read(&file.address) else { continue };
+        // Whatever stands for an address that cannot be read: nothing starts, and later ones keep their places.
+        let address = reader.read(&file.address).unwrap_or(UNREADABLE);
         if address.port() != 0
             && let Some(other) = addresses.insert((address, tunnel.clone()), name.clone())
         {
@@ -27,20 +31,24 @@ pub(super) fn read(files: &[ListenerFile], base: &Path, reader: &mut Reader<'_>)
         }
         let http2 = reader.read_or(file.http2.as_ref(), true);
         let tls = file.tls.as_ref().map(|tls| read_tls(tls, http2, base, file, reader));
-        listeners.push(limits(file, reader, Listener {
-            name,
-            address,
-            tunnel,
-            tls,
-            max_connections: 0,
-            client_header_timeout: Duration::ZERO,
-            client_body_timeout: Duration::ZERO,
-            send_timeout: Duration::ZERO,
-            keepalive_timeout: Duration::ZERO,
-            client_header_size: 0,
-            client_header_count: 0,
-            client_max_body_size: 0,
-        }));
+        listeners.push(limits(
+            file,
+            reader,
+            Listener {
+                name,
+                address,
+                tunnel,
+                tls,
+                max_connections: 0,
+                client_header_timeout: Duration::ZERO,
+                client_body_timeout: Duration::ZERO,
+                send_timeout: Duration::ZERO,
+                keepalive_timeout: Duration::ZERO,
+                client_header_size: 0,
+                client_header_count: 0,
+                client_max_body_size: 0,
+            },
+        ));
     }
     listeners
 }

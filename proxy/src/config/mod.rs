@@ -1,10 +1,10 @@
 //! What the operator wrote, made reliable: defaulted, checked, and without any reference to nothing.
 //!
-//! [`file`] mirrors the YAML, [`read`] turns it into a [`Config`] and notes every problem with its position.
+//! [`mod@file`] mirrors the YAML, [`read()`] turns it into a [`Config`] and notes every problem with its position.
 //! Pure: files come in through the reader's sources.
 
-pub mod file;
 mod certificate;
+pub mod file;
 mod listener;
 mod pool;
 mod read;

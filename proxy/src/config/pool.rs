@@ -1,6 +1,6 @@
 //! The `pools:` section.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use http::Method;
@@ -15,11 +15,7 @@ pub(super) fn read(files: &[PoolFile], reader: &mut Reader<'_>) -> Vec<Pool> {
     files.iter().map(|file| read_pool(file, &mut names, reader)).collect()
 }
 
-fn read_pool(
-    file: &PoolFile,
-    names: &mut HashMap<String, yaml::Position>,
-    reader: &mut Reader<'_>,
-) -> Pool {
+fn read_pool(file: &PoolFile, names: &mut HashMap<String, yaml::Position>, reader: &mut Reader<'_>) -> Pool {
     let millis = Duration::from_millis;
     let second = Duration::from_secs;
     let name = reader.read_or(Some(&file.name), String::new());
@@ -63,7 +59,7 @@ fn read_pool(
 }
 
 fn read_servers(file: &PoolFile, reader: &mut Reader<'_>) -> Vec<Server> {
-    let mut seen = HashMap::new();
+    let mut seen = HashSet::new();
     let mut servers = Vec::new();
     for server in &file.servers {
         let weight = reader.read_within(server.weight.as_ref(), 0..=100, u8::to_string, 10);
@@ -72,7 +68,10 @@ fn read_servers(file: &PoolFile, reader: &mut Reader<'_>) -> Vec<Server> {
             let help = Some("write the port the real server listens on".into());
             reader.problem(server.address.at(), "port 0 is no port to connect to", help);
         }
-        super::read::unique(reader, &mut seen, "server", &address.to_string(), server.address.at());
+        if !seen.insert(address) {
+            let help = Some("keep one; its `weight` says how much it gets".into());
+            reader.problem(server.address.at(), format!("{address} stands in this pool already"), help);
+        }
         servers.push(Server { address, weight });
     }
     servers
@@ -94,7 +93,8 @@ fn read_health_check(file: &HealthCheckFile, reader: &mut Reader<'_>) -> Option<
         second(2),
     );
     if timeout >= interval
-        && let Some(at) = file.timeout.as_ref().map(yaml::Setting::at).or(file.interval.as_ref().map(yaml::Setting::at))
+        && let Some(at) =
+            file.timeout.as_ref().map(yaml::Setting::at).or(file.interval.as_ref().map(yaml::Setting::at))
     {
         reader.problem(
             at,

@@ -29,7 +29,8 @@ pub(super) fn read(
         let mut spec = DomainSpec { names, default: false, rules: Vec::new() };
         for rule in &file.rules {
             let url = reader.read_or(Some(&rule.url), String::new());
-            let Some(pool) = pool(&rule.pool, &by_name, pools, reader) else { continue };
+            // Whatever stands for a pool that is not there: nothing starts, and later rules keep their places.
+            let pool = pool(&rule.pool, &by_name, pools, reader).unwrap_or(0);
             spec.rules.push(RuleSpec { pattern: url.clone(), target: rules.len() });
             rules.push(Rule { domain: index, url, pool });
         }
@@ -110,9 +111,11 @@ impl Places<'_> {
         let global = |domain: usize| standing.get(domain).copied().unwrap_or(domain);
         let line = |at: Position| format!("the first stands in line {}; keep one of them", at.line);
         match error {
-            RouteError::BadName { domain, name, text, why } => {
-                (self.name(global(*domain), *name), format!("the domain `{text}` cannot be used"), Some(why.clone()))
-            }
+            RouteError::BadName { domain, name, text, why } => (
+                self.name(global(*domain), *name),
+                format!("the domain `{text}` cannot be used"),
+                Some(why.clone()),
+            ),
             RouteError::DuplicateName { text, first, second } => (
                 self.name(global(second.0), second.1),
                 format!("the domain `{text}` stands here a second time"),
@@ -128,9 +131,11 @@ impl Places<'_> {
                 "these rules have no domain".into(),
                 Some("list one under `domains:`, or `\"*\"` for every other domain".into()),
             ),
-            RouteError::BadRule { domain, rule, text, why } => {
-                (self.rule(global(*domain), *rule), format!("the URL `{text}` cannot be used"), Some(why.clone()))
-            }
+            RouteError::BadRule { domain, rule, text, why } => (
+                self.rule(global(*domain), *rule),
+                format!("the URL `{text}` cannot be used"),
+                Some(why.clone()),
+            ),
             RouteError::DuplicateRule { domain, text, first, second } => (
                 self.rule(global(*domain), *second),
                 format!("the URL `{text}` stands here a second time"),

@@ -3,6 +3,7 @@
 pub(crate) mod headers;
 mod retry;
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use self::retry::{Attempt, may_retry};
 use crate::access_log::{Lines, Matched, Record};
 use crate::error::Error;
 use crate::listener::{Connection, Handler, Request, Response, Switched};
-use crate::message::{Body, RequestHead, ResponseHead, Version};
+use crate::message::{Body, RequestHead, ResponseHead};
 use crate::pool::Excluded;
 use crate::route::{Outcome, normalise_host, normalise_path};
 use crate::state::View;
@@ -34,18 +35,30 @@ impl Handler for Forwarder {
 
     async fn handle(&self, connection: &Connection, request: Request) -> Response {
         let view = self.current.view();
-        let mut record = self.record(&view, connection, &request);
-        let answered = self.forward(connection, &view, request, &mut record).await;
+        let Request { head, body, upgrade, received } = request;
+        let trusted = |address: IpAddr| view.trusts(address);
+        let client = headers::client_address(&head.headers, connection.peer.ip(), &trusted);
+        let mut record = self.record(&view, connection, client, received);
+        let head = record.head.insert(head);
+        let answered = match prepare(&view, connection, head, upgrade) {
+            Err(error) => Err(error),
+            Ok(Prepared { matched, asked, next }) => {
+                record.route = Some(matched);
+                record.asked = asked;
+                match next {
+                    Next::Redirect(location) => Ok(redirect(&location)),
+                    Next::Send => {
+                        self.send(&view, connection, body, upgrade, matched.pool, &mut record).await
+                    }
+                }
+            }
+        };
         finish(answered, record)
     }
 
     fn refuse(&self, connection: &Connection, error: Error) -> Response {
         let view = self.current.view();
-        let head = RequestHead { version: Version::Http11, ..RequestHead::default() };
-        let request = Request { head, body: Body::empty(), upgrade: false, received: Rc::default() };
-        let mut record = self.record(&view, connection, &request);
-        record.method.clear();
-        finish(Err(error), record)
+        finish(Err(error), self.record(&view, connection, connection.peer.ip(), Rc::default()))
     }
 }
 
@@ -60,54 +73,18 @@ fn finish(answered: Result<Response, Error>, mut record: Box<Record>) -> Respons
     response
 }
 
-/// A rule and the pool behind it, or an answer that needs no RS.
-enum Routed {
-    To(Matched, Option<String>),
-    Redirect(Matched, String),
-}
-
 impl Forwarder {
-    async fn forward(
-        &self,
-        connection: &Connection,
-        view: &Rc<View>,
-        mut request: Request,
-        record: &mut Record,
-    ) -> Result<Response, Error> {
-        let matched = match route(view, connection, &request.head)? {
-            Routed::To(matched, target) => {
-                if let Some(target) = target {
-                    request.head.target = target;
-                }
-                matched
-            }
-            Routed::Redirect(matched, location) => {
-                record.route = Some(matched);
-                return Ok(redirect(&location));
-            }
-        };
-        record.route = Some(matched);
-        let from = Client {
-            peer: connection.peer.ip().to_canonical(),
-            trusted: view.trusts(connection.peer.ip()),
-            https: connection.https,
-        };
-        headers::request(&mut request.head, &from, request.upgrade);
-        // The listener answers the expectation itself, as soon as the body is wanted (RFC 9110 10.1.1).
-        request.head.headers.remove("expect");
-        self.send(view, connection, request, matched.pool, record).await
-    }
-
     /// Sends the request to an RS, and once more to another where that is safe.
     async fn send(
         &self,
         view: &Rc<View>,
         connection: &Connection,
-        request: Request,
+        mut body: Body,
+        upgrade: bool,
         pool: usize,
         record: &mut Record,
     ) -> Result<Response, Error> {
-        let Request { head, mut body, upgrade, .. } = request;
+        let Some(head) = &record.head else { return Err(Error::Internal) };
         let client_timeout = view.listener(connection.listener).limits.body_timeout;
         let mut tried = Excluded::default();
         let mut failed = None;
@@ -132,14 +109,10 @@ impl Forwarder {
                 Err(error) => error,
                 Ok(io) => {
                     attempt.connected = true;
-                    let place = Place {
-                        upstreams: Rc::clone(&self.upstreams),
-                        view: Rc::clone(view),
-                        pool,
-                        server,
-                    };
+                    let place =
+                        Place { upstreams: Rc::clone(&self.upstreams), view: Rc::clone(view), pool, server };
                     let sent = std::mem::replace(&mut body, Body::empty());
-                    let mut exchange = Exchange::new(io, place, &head, sent, client_timeout);
+                    let mut exchange = Exchange::new(io, place, head, sent, client_timeout);
                     match exchange.head().await {
                         Ok(response) => {
                             record.header = Some(begun.elapsed());
@@ -163,25 +136,23 @@ impl Forwarder {
         }
     }
 
-    fn record(&self, view: &Rc<View>, connection: &Connection, request: &Request) -> Box<Record> {
-        let head = &request.head;
-        let trusted = |address: IpAddr| view.trusts(address);
+    fn record(
+        &self,
+        view: &Rc<View>,
+        connection: &Connection,
+        client: IpAddr,
+        received: Rc<Cell<u64>>,
+    ) -> Box<Record> {
         Box::new(Record {
             lines: Rc::clone(&self.lines),
             view: Rc::clone(view),
             started: Instant::now(),
             listener: connection.listener,
-            client: headers::client_address(&head.headers, connection.peer.ip(), &trusted),
+            client,
             peer: connection.peer,
             https: connection.https,
-            protocol: match head.version {
-                Version::Http10 => "HTTP/1.0",
-                Version::Http11 => "HTTP/1.1",
-                Version::Http2 => "HTTP/2",
-            },
-            method: head.method.as_str().to_owned(),
-            host: head.authority.clone(),
-            target: head.target.clone(),
+            head: None,
+            asked: None,
             sni: connection.sni.clone(),
             route: None,
             server: None,
@@ -191,14 +162,51 @@ impl Forwarder {
             header: None,
             retries: 0,
             reason: None,
-            received: Rc::clone(&request.received),
+            received,
             sent: 0,
         })
     }
 }
 
-/// The rule for a request, with its target where that is not to be sent on as it came.
-fn route(view: &View, connection: &Connection, head: &RequestHead) -> Result<Routed, Error> {
+/// A request that is ready to be sent, or an answer that needs no RS.
+struct Prepared {
+    matched: Matched,
+    /// The target as it came, where it was changed.
+    asked: Option<String>,
+    next: Next,
+}
+
+enum Next {
+    Send,
+    Redirect(String),
+}
+
+/// Finds the rule and makes the head the one for the RS.
+fn prepare(
+    view: &View,
+    connection: &Connection,
+    head: &mut RequestHead,
+    upgrade: bool,
+) -> Result<Prepared, Error> {
+    let (matched, target, next) = route(view, connection, head)?;
+    let asked = target.map(|target| std::mem::replace(&mut head.target, target));
+    let from = Client {
+        peer: connection.peer.ip().to_canonical(),
+        trusted: view.trusts(connection.peer.ip()),
+        https: connection.https,
+    };
+    headers::request(head, &from, upgrade);
+    // The listener answers the expectation itself, as soon as the body is wanted (RFC 9110 10.1.1).
+    head.headers.remove("expect");
+    Ok(Prepared { matched, asked, next })
+}
+
+/// The rule for a request, and the target where that is not to be sent on as it came.
+fn route(
+    view: &View,
+    connection: &Connection,
+    head: &RequestHead,
+) -> Result<(Matched, Option<String>, Next), Error> {
     let host = normalise_host(head.authority.as_bytes()).ok_or(Error::Host)?;
     check_certificate(view, connection, &host)?;
     let (path, query) = match head.target.split_once('?') {
@@ -211,17 +219,17 @@ fn route(view: &View, connection: &Connection, head: &RequestHead) -> Result<Rou
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),
     };
+    let matched = |target| Matched { rule: target, pool: view.rule(target).pool };
     match view.table(connection.listener).find(&host, normal.as_str()) {
         Outcome::Rule(found) => {
-            let matched = Matched { rule: found.target, pool: view.rule(found.target).pool };
             let changed = path != "*" && normal.forwarded() != path;
-            Ok(Routed::To(matched, changed.then(|| with_query(normal.forwarded()))))
+            Ok((matched(found.target), changed.then(|| with_query(normal.forwarded())), Next::Send))
         }
         Outcome::RedirectToSlash(found) => {
-            let matched = Matched { rule: found.target, pool: view.rule(found.target).pool };
             let scheme = if connection.https { "https" } else { "http" };
             let path = with_query(&format!("{}/", normal.as_str()));
-            Ok(Routed::Redirect(matched, format!("{scheme}://{}{path}", head.authority)))
+            let location = format!("{scheme}://{}{path}", head.authority);
+            Ok((matched(found.target), None, Next::Redirect(location)))
         }
         Outcome::NoRule { .. } | Outcome::NoDomain => Err(Error::NoRoute),
     }

@@ -14,7 +14,7 @@ use http::{Method, StatusCode};
 
 use super::handler::{Handler, Request, Response};
 use super::limits::Limits;
-use super::tunnel;
+use super::{date, tunnel};
 use crate::drain::Draining;
 use crate::error::Error;
 use crate::h1::{self, Decoded, Decoder, Framing, RequestMeta};
@@ -39,8 +39,10 @@ pub(crate) async fn serve<H: Handler>(
     connection: &H::Connection,
     draining: Draining,
 ) {
-    let client = Client { io, decoder: Decoder::new(Framing::None, &limits.codec), body_left: 0, expects: false };
-    let mut session = Session { client: Rc::new(RefCell::new(client)), limits, draining, first: true };
+    let client =
+        Client { io, decoder: Decoder::new(Framing::None, &limits.codec), body_left: 0, expects: false };
+    let client = Rc::new(RefCell::new(client));
+    let mut session = Session { client, limits, draining, first: true, sending: Watchdog::default() };
     loop {
         let (response, facts) = match session.read_head().await {
             Ok(None) => return,
@@ -73,6 +75,9 @@ struct Session<'a> {
     limits: &'a Limits,
     draining: Draining,
     first: bool,
+    /// Patience with a client that is to take a response; the one with a client that is to send a request is
+    /// the connection's own. Both are kept, so that their timers are set rarely.
+    sending: Watchdog,
 }
 
 /// What the form of the response depends on.
@@ -109,8 +114,7 @@ impl Session<'_> {
         client.body_left = self.limits.body_size;
         client.expects = meta.expect_continue;
         drop(client);
-        let facts =
-            Facts { method: head.method.clone(), version: head.version, keep_alive: meta.keep_alive };
+        let facts = Facts { method: head.method.clone(), version: head.version, keep_alive: meta.keep_alive };
         let received = Rc::new(Cell::new(0));
         let body = match meta.framing {
             Framing::None | Framing::Length(0) => Body::empty(),
@@ -127,10 +131,10 @@ impl Session<'_> {
     }
 
     async fn read_meta(&mut self, head: &mut RequestHead) -> Result<Option<RequestMeta>, Error> {
-        let mut watchdog = Watchdog::default();
         let mut begun = !self.client.borrow().io.input.is_empty();
         let idle = if self.first { self.limits.header_timeout } else { self.limits.keepalive_timeout };
-        watchdog.feed(if begun { self.limits.header_timeout } else { idle });
+        let patience = if begun { self.limits.header_timeout } else { idle };
+        self.client.borrow_mut().io.watchdog.feed(patience);
         let mut last_call = false;
         poll_fn(|cx| {
             let mut client = self.client.borrow_mut();
@@ -146,7 +150,7 @@ impl Session<'_> {
                     Poll::Ready(Ok(1..)) => {
                         // The time for a head runs from its first byte and is not extended by more of them.
                         begun = true;
-                        watchdog.feed(self.limits.header_timeout);
+                        client.io.watchdog.feed(self.limits.header_timeout);
                         continue;
                     }
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ok(None)),
@@ -157,9 +161,9 @@ impl Session<'_> {
                         return Poll::Ready(Ok(None));
                     }
                     last_call = true;
-                    watchdog.feed(LAST_CALL);
+                    client.io.watchdog.feed(LAST_CALL);
                 }
-                return match watchdog.poll_expired(cx) {
+                return match client.io.watchdog.poll_expired(cx) {
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(()) if begun => Poll::Ready(Err(Error::ClientTimeout)),
                     Poll::Ready(()) => Poll::Ready(Ok(None)),
@@ -183,6 +187,9 @@ impl Session<'_> {
             return sent.ok().map(|()| Next::Switch(switched));
         }
         self.discard_buffered();
+        if !response.head.headers.contains("date") {
+            response.head.headers.append("Date", date::now());
+        }
         let framing = framing(&facts.method, facts.version, response.head.status, &response.body);
         let read_up = self.client.borrow().decoder.is_done();
         let keep_alive = facts.keep_alive
@@ -203,30 +210,26 @@ impl Session<'_> {
         }
         done.ok()?;
         self.discard_buffered();
-        let client = self.client.borrow();
+        let mut client = self.client.borrow_mut();
+        client.io.trim();
         Some(if keep_alive && client.decoder.is_done() { Next::Request } else { Next::Close })
     }
 
     async fn send_body(&mut self, body: &mut Body, framing: Framing, sent: &mut u64) -> Result<(), Error> {
         let chunked = framing == Framing::Chunked;
         if framing != Framing::None {
+            let mut trailers = None;
             while let Some(frame) = self.next_frame(body).await? {
-                let mut client = self.client.borrow_mut();
                 match frame {
                     Frame::Data(data) => {
                         *sent += data.len() as u64;
-                        push_data(&mut client.io, data, chunked);
+                        push_data(&mut self.client.borrow_mut().io, data, chunked);
                     }
-                    Frame::Trailers(trailers) if chunked => {
-                        h1::write_last_chunk(Some(&trailers), client.io.output.tail());
-                        drop(client);
-                        return self.flush().await;
-                    }
-                    Frame::Trailers(_) => {}
+                    Frame::Trailers(section) => trailers = Some(section),
                 }
             }
             if chunked {
-                h1::write_last_chunk(None, self.client.borrow_mut().io.output.tail());
+                h1::write_last_chunk(trailers.as_ref(), self.client.borrow_mut().io.output.tail());
             }
         }
         self.flush().await
@@ -234,7 +237,6 @@ impl Session<'_> {
 
     /// The next frame, while what waits is written; not asked for while too much waits.
     async fn next_frame(&mut self, body: &mut Body) -> Result<Option<Frame>, Error> {
-        let mut watchdog = Watchdog::default();
         let mut waiting = false;
         poll_fn(|cx| {
             if self.client.borrow().io.output.len() < HIGH_WATER
@@ -242,7 +244,7 @@ impl Session<'_> {
             {
                 return Poll::Ready(frame.transpose());
             }
-            match self.poll_output(cx, &mut watchdog, &mut waiting)? {
+            match self.poll_output(cx, &mut waiting)? {
                 Poll::Pending => Poll::Pending,
                 // All was written; the body was pending, or was not asked because too much waited.
                 Poll::Ready(()) => body.poll_frame(cx).map(Option::transpose),
@@ -252,21 +254,15 @@ impl Session<'_> {
     }
 
     async fn flush(&mut self) -> Result<(), Error> {
-        let mut watchdog = Watchdog::default();
         let mut waiting = false;
-        poll_fn(|cx| match self.poll_output(cx, &mut watchdog, &mut waiting) {
+        poll_fn(|cx| match self.poll_output(cx, &mut waiting) {
             Ok(poll) => poll.map(Ok),
             Err(error) => Poll::Ready(Err(error)),
         })
         .await
     }
 
-    fn poll_output(
-        &self,
-        cx: &mut Context<'_>,
-        watchdog: &mut Watchdog,
-        waiting: &mut bool,
-    ) -> Result<Poll<()>, Error> {
+    fn poll_output(&mut self, cx: &mut Context<'_>, waiting: &mut bool) -> Result<Poll<()>, Error> {
         let mut progress = false;
         match self.client.borrow_mut().io.poll_write(cx, &mut progress) {
             Poll::Ready(Ok(())) => {
@@ -278,9 +274,9 @@ impl Session<'_> {
         }
         if progress || !*waiting {
             *waiting = true;
-            watchdog.feed(self.limits.send_timeout);
+            self.sending.feed(self.limits.send_timeout);
         }
-        match watchdog.poll_expired(cx) {
+        match self.sending.poll_expired(cx) {
             Poll::Ready(()) => Err(Error::ClientTimeout),
             Poll::Pending => Ok(Poll::Pending),
         }
@@ -292,7 +288,10 @@ impl Session<'_> {
         if client.expects {
             return;
         }
-        while matches!(client.decoder.decode(&mut client.io.input), Ok(Decoded::Data(_) | Decoded::Trailers(_))) {}
+        while matches!(
+            client.decoder.decode(&mut client.io.input),
+            Ok(Decoded::Data(_) | Decoded::Trailers(_))
+        ) {}
     }
 
     /// Ends the sending direction and reads on for a moment.

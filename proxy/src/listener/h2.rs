@@ -215,8 +215,7 @@ impl Source for RequestBody {
 fn convert_response(response: Response, open: OpenStream) -> http::Response<ResponseBody> {
     let Response { head, body, record, .. } = response;
     let length = body.length();
-    let mut converted =
-        http::Response::new(ResponseBody { body, length, record, sent: 0, _open: open });
+    let mut converted = http::Response::new(ResponseBody { body, length, record, sent: 0, _open: open });
     *converted.status_mut() = head.status;
     let fields = converted.headers_mut();
     for (name, value) in head.headers.iter() {
@@ -245,10 +244,7 @@ impl http_body::Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, Error>>> {
         let this = self.get_mut();
-        let frame = match std::task::ready!(this.body.poll_frame(cx)) {
-            None => return Poll::Ready(None),
-            Some(frame) => frame,
-        };
+        let Some(frame) = std::task::ready!(this.body.poll_frame(cx)) else { return Poll::Ready(None) };
         Poll::Ready(Some(match frame {
             Ok(Frame::Data(data)) => {
                 this.sent += data.len() as u64;

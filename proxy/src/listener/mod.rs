@@ -1,5 +1,6 @@
 //! VIP and port to requests: accept, TLS by SNI, HTTP/1.1 or HTTP/2.
 
+mod date;
 mod h1;
 mod h2;
 mod handler;
@@ -45,8 +46,12 @@ pub(crate) struct Listening {
 }
 
 /// Accepts until the drain closes the listener.
-pub(crate) async fn accept<H>(listening: Listening, view: impl Fn() -> Rc<View>, handler: Rc<H>, draining: Draining)
-where
+pub(crate) async fn accept<H>(
+    listening: Listening,
+    view: impl Fn() -> Rc<View>,
+    handler: Rc<H>,
+    draining: Draining,
+) where
     H: Handler<Connection = Connection> + 'static,
 {
     let Listening { socket, index, permits } = listening;

@@ -7,23 +7,28 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 
-use super::{Output, Stream};
+use super::{Output, Stream, Watchdog};
 
 /// Room made for one read of a body.
 const BODY_READ: usize = 64 << 10;
 /// Room on the stack for one read of a head; an idle connection holds no buffer.
 const HEAD_READ: usize = 8 << 10;
 
-/// One connection and its two buffers.
+/// Buffers up to this size stay between two messages of a connection.
+const KEEP: usize = 16 << 10;
+
+/// One connection, its two buffers and our patience with it.
 pub(crate) struct Io {
     pub(crate) stream: Stream,
     pub(crate) input: BytesMut,
     pub(crate) output: Output,
+    /// Patience with the other side; lives as long as the connection, so that its timer is set rarely.
+    pub(crate) watchdog: Watchdog,
 }
 
 impl Io {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, input: BytesMut::new(), output: Output::default() }
+        Self { stream, input: BytesMut::new(), output: Output::default(), watchdog: Watchdog::default() }
     }
 
     /// Reads what is there into the input by way of the stack: nothing is allocated while nothing comes.
@@ -50,6 +55,13 @@ impl Io {
     /// Ends the sending direction (FIN, and close_notify on TLS).
     pub(crate) async fn shutdown(&mut self) -> io::Result<()> {
         self.stream.shutdown().await
+    }
+
+    /// Gives back what a large body has left behind; small buffers stay for the next message.
+    pub(crate) fn trim(&mut self) {
+        if self.input.capacity() > KEEP || self.output.capacity() > KEEP {
+            self.release();
+        }
     }
 
     /// Gives the buffers back while the connection is idle.

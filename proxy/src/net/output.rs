@@ -53,6 +53,11 @@ impl Output {
         self.queue.iter().map(Bytes::len).sum::<usize>() + self.tail.len() - self.written
     }
 
+    /// Bytes of memory held for small pieces.
+    pub(crate) fn capacity(&self) -> usize {
+        self.tail.capacity()
+    }
+
     /// Whether nothing waits here; the stream may still hold something.
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.tail.len() == self.written

@@ -14,7 +14,7 @@ use super::Upstreams;
 use crate::error::Error;
 use crate::h1::{self, Decoded, Decoder, Framing};
 use crate::message::{Body, Frame, RequestHead, ResponseHead, Source};
-use crate::net::{Io, Watchdog};
+use crate::net::Io;
 use crate::state::View;
 
 /// Most interim (1xx) responses before the final one.
@@ -35,7 +35,6 @@ pub(crate) struct Exchange {
     method: Method,
     upload: Upload,
     client_timeout: Duration,
-    watchdog: Watchdog,
     waiting: Waiting,
     interim: usize,
     received: bool,
@@ -46,7 +45,10 @@ pub(crate) struct Exchange {
 
 /// The request body on its way.
 enum Upload {
-    Sending { body: Body, framing: Framing },
+    Sending {
+        body: Body,
+        framing: Framing,
+    },
     Sent,
     /// The RS takes nothing more; its response may still come.
     Broken,
@@ -63,7 +65,13 @@ enum Waiting {
 
 impl Exchange {
     /// Begins: the head is written as soon as somebody asks for the response.
-    pub(crate) fn new(mut io: Io, place: Place, head: &RequestHead, body: Body, client_timeout: Duration) -> Self {
+    pub(crate) fn new(
+        mut io: Io,
+        place: Place,
+        head: &RequestHead,
+        body: Body,
+        client_timeout: Duration,
+    ) -> Self {
         let framing = match body.length() {
             Some(0) if needs_length(&head.method) => Framing::Length(0),
             Some(0) => Framing::None,
@@ -77,7 +85,6 @@ impl Exchange {
             method: head.method.clone(),
             upload: if body.is_empty() { Upload::Sent } else { Upload::Sending { body, framing } },
             client_timeout,
-            watchdog: Watchdog::default(),
             waiting: Waiting::Nobody,
             interim: 0,
             received: false,
@@ -198,17 +205,16 @@ impl Exchange {
         let pool = self.place.view.pool(self.place.pool);
         let unsent = self.io.as_ref().is_some_and(|io| !io.output.is_empty());
         let (waiting, patience, error) = match upload {
-            Poll::Pending if unsent => {
-                (Waiting::ServerToTake, pool.send_timeout, Error::UpstreamSendTimeout)
-            }
+            Poll::Pending if unsent => (Waiting::ServerToTake, pool.send_timeout, Error::UpstreamSendTimeout),
             Poll::Pending => (Waiting::Client, self.client_timeout, Error::ClientTimeout),
             Poll::Ready(()) => (Waiting::ServerToAnswer, pool.read_timeout, Error::UpstreamTimeout),
         };
+        let Some(io) = &mut self.io else { return Poll::Ready(Error::Internal) };
         if progress || waiting != self.waiting {
             self.waiting = waiting;
-            self.watchdog.feed(patience);
+            io.watchdog.feed(patience);
         }
-        self.watchdog.poll_expired(cx).map(|()| error)
+        io.watchdog.poll_expired(cx).map(|()| error)
     }
 
     /// Hands a connection on which everything ended cleanly to the next request.

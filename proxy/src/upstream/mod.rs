@@ -50,7 +50,7 @@ impl Upstreams {
     }
 
     /// Keeps a connection for the next request.
-    pub(crate) fn put(&self, mut io: Io, view: &View, pool: usize, server: usize) {
+    pub(crate) fn put(&self, io: Io, view: &View, pool: usize, server: usize) {
         let config = view.pool(pool);
         let slot = view.server(pool, server).slot;
         let mut idle = self.idle.borrow_mut();
@@ -64,7 +64,6 @@ impl Upstreams {
         if queue.len() >= config.keepalive {
             queue.pop_front();
         }
-        io.release();
         queue.push_back(Idle { io, until: Instant::now() + config.keepalive_timeout });
     }
 
@@ -76,12 +75,15 @@ impl Upstreams {
         Ok(Io::new(Stream::Plain(stream)))
     }
 
-    /// Closes what has been idle for too long, and everything of RS that are gone.
+    /// Closes what has been idle for too long, and everything of RS that are gone; what stays gives its buffers back.
     pub(crate) fn sweep(&self, view: &View) {
         let now = Instant::now();
         for (slot, queue) in self.idle.borrow_mut().iter_mut().enumerate() {
             if view.has_slot(slot) {
-                queue.retain(|idle| now < idle.until && is_quiet(&idle.io));
+                queue.retain_mut(|idle| {
+                    idle.io.release();
+                    now < idle.until && is_quiet(&idle.io)
+                });
             } else {
                 queue.clear();
             }

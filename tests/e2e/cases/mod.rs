@@ -14,6 +14,8 @@ mod reload;
 mod routing;
 mod sockets;
 mod tls;
+mod tunnel_apart;
+mod tunnel_wire;
 mod websocket;
 
 use crate::harness::{Case, Origin, Setup};
@@ -35,6 +37,8 @@ pub(crate) fn all() -> Vec<Case> {
         routing::cases(),
         sockets::cases(),
         tls::cases(),
+        tunnel_apart::cases(),
+        tunnel_wire::cases(),
         websocket::cases(),
     ]
     .into_iter()

@@ -106,6 +106,7 @@ struct Shared {
 /// The real server; gone, with all its connections, when dropped.
 pub(crate) struct Origin {
     address: SocketAddr,
+    socket: TcpListener,
     shared: Arc<Shared>,
 }
 
@@ -142,6 +143,7 @@ impl Origin {
             open: Mutex::default(),
             gone: AtomicBool::new(false),
         });
+        let socket = listener.try_clone().unwrap();
         let (theirs, script) = (Arc::clone(&shared), Arc::new(script));
         std::thread::spawn(move || {
             for (number, stream) in listener.incoming().map_while(Result::ok).enumerate() {
@@ -161,7 +163,7 @@ impl Origin {
                 });
             }
         });
-        Self { address, shared }
+        Self { address, socket, shared }
     }
 
     /// Where it listens.
@@ -203,8 +205,8 @@ impl Drop for Origin {
         for stream in self.shared.open.lock().unwrap().iter().flatten() {
             let _ = stream.shutdown(Shutdown::Both);
         }
-        // Wakes the thread that accepts.
-        let _ = TcpStream::connect(self.address);
+        // Wakes the thread that accepts, whatever network the socket is in.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
     }
 }
 

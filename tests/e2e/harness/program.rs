@@ -16,6 +16,7 @@ use super::certificates::roots_of;
 use super::client::{Client, Tls};
 use super::http1::{Request, Response};
 use super::keys;
+use super::network::Host;
 use super::scratch::Scratch;
 use super::wait::{PATIENCE, until, within};
 
@@ -29,6 +30,8 @@ pub(crate) struct Setup {
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
     sockets: Vec<(String, OwnedFd)>,
+    host: Option<Host>,
+    wrapper: Vec<String>,
 }
 
 impl Setup {
@@ -40,6 +43,8 @@ impl Setup {
             environment: Vec::new(),
             arguments: Vec::new(),
             sockets: Vec::new(),
+            host: None,
+            wrapper: Vec::new(),
         }
     }
 
@@ -78,6 +83,18 @@ impl Setup {
         self
     }
 
+    /// On another host than the test's own.
+    pub(crate) fn on(mut self, host: &Host) -> Self {
+        self.host = Some(host.clone());
+        self
+    }
+
+    /// Started by another program, which is given these arguments and then the command.
+    pub(crate) fn under(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
     /// The directory of the configuration.
     pub(crate) fn path(&self) -> &Path {
         self.scratch.path()
@@ -88,6 +105,15 @@ impl Setup {
         let text = self.text.clone();
         let program = self.spawn("run");
         program.wait_ready();
+        keys::used(&text);
+        program
+    }
+
+    /// Runs `ingre encap` until it carries.
+    pub(crate) fn carry(self) -> Program {
+        let text = self.text.clone();
+        let program = self.spawn("encap");
+        program.said("ingre: carrying");
         keys::used(&text);
         program
     }
@@ -105,13 +131,19 @@ impl Setup {
     /// Starts a command with the configuration.
     pub(crate) fn spawn(self, command: &str) -> Program {
         std::fs::write(self.path().join("config.yaml"), &self.text).unwrap();
-        let mut process = Command::new(BINARY);
-        process.arg(command).args(["-c", "config.yaml"]).args(&self.arguments).current_dir(self.path());
+        let mut words = self.wrapper.iter().map(String::as_str).chain([BINARY]);
+        let mut process = Command::new(words.next().unwrap());
+        process
+            .args(words)
+            .arg(command)
+            .args(["-c", "config.yaml"])
+            .args(&self.arguments)
+            .current_dir(self.path());
         process.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if !self.sockets.is_empty() {
             encap::linux::inherited::hand_on(&mut process, self.sockets).unwrap();
         }
-        Program::spawn(process, Some(self.scratch))
+        Program::spawn_on(self.host.as_ref(), process, Some(self.scratch))
     }
 }
 
@@ -147,8 +179,17 @@ pub(crate) struct Program {
 
 impl Program {
     /// Starts any command; used for `ingre` and for helpers beside it.
-    pub(crate) fn spawn(mut command: Command, scratch: Option<Arc<Scratch>>) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    pub(crate) fn spawn(command: Command, scratch: Option<Arc<Scratch>>) -> Self {
+        Self::spawn_on(None, command, scratch)
+    }
+
+    /// Starts any command, on this host.
+    pub(crate) fn spawn_on(host: Option<&Host>, mut command: Command, scratch: Option<Arc<Scratch>>) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = match host {
+            Some(host) => host.spawn(command),
+            None => command.spawn().unwrap(),
+        };
         let stdout = Lines::of(child.stdout.take().unwrap());
         let stderr = Lines::of(child.stderr.take().unwrap());
         Self { child, stdout, stderr, scratch }
@@ -237,6 +278,16 @@ impl Program {
     /// The access log so far, from standard output.
     pub(crate) fn log_lines(&self) -> Vec<Value> {
         self.stdout.all().iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Standard output so far.
+    pub(crate) fn stdout(&self) -> String {
+        self.stdout.all().join("\n")
+    }
+
+    /// Ends its standard input.
+    pub(crate) fn end_input(&mut self) {
+        self.child.stdin = None;
     }
 
     /// Standard error so far.

@@ -2,6 +2,8 @@
 
 use std::process::{Command, Stdio};
 
+use super::network::Host;
+
 /// Something a case cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
@@ -9,8 +11,18 @@ pub(crate) enum Need {
     Root,
     /// `/dev/net/tun`, open to this user.
     Tun,
+    /// Network namespaces that this process may make and set up, and iproute2 to look at them.
+    Namespaces,
     /// The program curl.
     Curl,
+    /// The program tshark.
+    Tshark,
+    /// A Python with scapy.
+    Scapy,
+    /// Open vSwitch.
+    OpenVswitch,
+    /// The program setpriv.
+    Setpriv,
     /// A Docker engine that answers.
     Docker,
 }
@@ -26,7 +38,14 @@ impl Need {
         match self {
             Self::Root => rustix::process::geteuid().is_root(),
             Self::Tun => std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").is_ok(),
+            Self::Namespaces => Host::is_possible() && succeeds("ip", &["-V"]),
             Self::Curl => succeeds("curl", &["--version"]),
+            Self::Tshark => succeeds("tshark", &["--version"]),
+            Self::Scapy => super::python::interpreter().is_some(),
+            Self::OpenVswitch => ["ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovs-ofctl"]
+                .iter()
+                .all(|program| succeeds(program, &["--version"])),
+            Self::Setpriv => succeeds("setpriv", &["--version"]),
             Self::Docker => succeeds("docker", &["version"]),
         }
     }
@@ -35,13 +54,18 @@ impl Need {
         match self {
             Self::Root => "root",
             Self::Tun => "a TUN device (/dev/net/tun)",
+            Self::Namespaces => "network namespaces (CAP_SYS_ADMIN, a writable /proc/sys, iproute2)",
             Self::Curl => "curl",
+            Self::Tshark => "tshark",
+            Self::Scapy => "a Python with scapy (INGRE_PYTHON or target/venv)",
+            Self::OpenVswitch => "Open vSwitch (openvswitch-switch)",
+            Self::Setpriv => "setpriv",
             Self::Docker => "a Docker engine",
         }
     }
 }
 
-fn succeeds(program: &str, arguments: &[&str]) -> bool {
+pub(super) fn succeeds(program: &str, arguments: &[&str]) -> bool {
     Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())

@@ -132,6 +132,15 @@ fn nobody_reaches_an_outer_address_through_a_tunnel() {
 }
 
 #[test]
+fn an_own_address_is_not_forwarded_to() {
+    let mut node = Node::new(&[Tunnel { address: Some(RS), ..l4() }]);
+    let ping = |to| gre_packet(L7, L4, keyed(), &icmp_packet(OWN, to, icmp::ECHO_REQUEST, b""));
+    assert_eq!(node.receive_plain(&ping(RS)), None);
+    assert_eq!(node.drops(), [NotOurs]);
+    assert!(node.receive_plain(&ping(Ipv4Addr::new(10, 0, 0, 11))).is_some());
+}
+
+#[test]
 fn a_gre_checksum_over_a_merged_packet_is_refused() {
     let mut node = Node::new(&[l7()]);
     let mut inner = tcp_packet(CLIENT, tcp::SYN, &[], &[]);

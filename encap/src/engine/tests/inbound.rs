@@ -145,6 +145,12 @@ fn errors_must_quote_a_flow() {
         let error = icmp_packet(router, OWN, kind, &syn[..28]);
         assert_eq!(node.receive_plain(&from_l4(&error)), Some(error));
     }
+    let elsewhere = tcp_packet((VIP, 9999, RS, 80), tcp::ACK, &[], &[]);
+    assert_eq!(
+        node.send(virtio::Header::default(), &elsewhere).len(),
+        1,
+        "sent, but no answer can belong to it"
+    );
     node.receive_plain(&from_l4(&tcp_packet(CLIENT, tcp::SYN, &[], &[]))).unwrap();
     let about_vip = icmp_packet(RS, VIP, icmp::UNREACHABLE, &tcp_packet(TO_CLIENT, tcp::SYN, &[], &[])[..28]);
     assert!(node.receive_plain(&from_l4(&about_vip)).is_some());
@@ -154,10 +160,11 @@ fn errors_must_quote_a_flow() {
         icmp_packet(router, OWN, icmp::SOURCE_QUENCH, &syn[..28]),
         icmp_packet(router, VIP, icmp::UNREACHABLE, &syn[..28]),
         icmp_packet(router, OWN, icmp::UNREACHABLE, &syn[..22]),
+        icmp_packet(router, VIP, icmp::UNREACHABLE, &elsewhere[..28]),
     ] {
         assert_eq!(node.receive_plain(&from_l4(&error)), None);
     }
-    assert_eq!(node.drops(), [DropReason::NotOurs; 5]);
+    assert_eq!(node.drops(), [DropReason::NotOurs; 6]);
 }
 
 #[test]

@@ -285,15 +285,19 @@ fn idle_flows_are_forgotten() {
 }
 
 #[test]
-fn a_sweep_is_bounded() {
+fn a_sweep_is_bounded_and_fair() {
     let mut node = Node::new(&[l7(), Tunnel { key: None, ..l7() }]);
-    for port in 0..1500 {
+    for port in 0..3000 {
         let syn = tcp_packet((OWN, port, RS, 80), tcp::SYN, &[], &[]);
-        node.send_by(usize::from(port % 2), virtio::Header::default(), &syn);
+        node.send_by(usize::from(port > 2900), virtio::Header::default(), &syn);
     }
-    let later = node.now + Duration::from_secs(40);
-    node.engine.handle_timeout(later);
-    assert_eq!(node.engine.poll_timeout(), Some(later + SWEEP_AGAIN));
-    node.engine.handle_timeout(later + SWEEP_AGAIN);
-    assert_eq!(node.engine.poll_timeout(), None);
+    let mut now = node.now + Duration::from_secs(40);
+    let left = |node: &Node| [0, 1].map(|index| node.engine.tunnels[index].flows.len());
+    let steps = [[2901 - SWEEP_BUDGET, 99], [2901 - 2 * SWEEP_BUDGET + 99, 0], [0, 0]];
+    for (step, expected) in steps.into_iter().enumerate() {
+        node.engine.handle_timeout(now);
+        assert_eq!(left(&node), expected);
+        assert_eq!(node.engine.poll_timeout(), (step < 2).then_some(now + SWEEP_AGAIN));
+        now += SWEEP_AGAIN;
+    }
 }

@@ -32,6 +32,9 @@ pub struct Link {
     pub kind: u16,
     /// Whether it is administratively up.
     pub up: bool,
+    /// Whether packets pass: up, with a carrier that the kernel has taken notice of (RFC 2863 operational state).
+    /// That comes a moment after both ends are up; until then packets are dropped.
+    pub running: bool,
 }
 
 /// A per-device IPv4 setting, `net.ipv4.conf.DEVICE.*` (numbers from linux/ip.h, `IPV4_DEVCONF_*`).
@@ -249,6 +252,7 @@ fn parse(payload: &[u8]) -> Option<Link> {
         mtu: 0,
         kind: message::u16_at(payload, 2)?,
         up: message::u32_at(payload, 8)? & libc::IFF_UP as u32 != 0,
+        running: message::u32_at(payload, 8)? & libc::IFF_RUNNING as u32 != 0,
     };
     for (kind, value) in message::attributes_after(payload, HEADER_LEN) {
         match kind {
