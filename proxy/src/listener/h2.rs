@@ -134,6 +134,9 @@ where
 
 fn convert_request(request: http::Request<Incoming>, body_size: u64) -> Result<Request, Error> {
     let (parts, incoming) = request.into_parts();
+    if parts.method == http::Method::CONNECT {
+        return Err(Error::Head(h1::HeadError::Connect));
+    }
     let mut headers = Headers::new();
     for (name, value) in &parts.headers {
         // HTTP/2 could carry what would become a line of its own in HTTP/1.1 (RFC 9113 10.3).

@@ -1,5 +1,227 @@
-use crate::harness::Case;
+//! Configurations that are refused: where the mistake is, what it is, and what to write instead.
+
+use crate::harness::certificates::Authority;
+use crate::harness::{Case, Origin, Request, Setup};
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![]
+    vec![
+        Case::new("config::mistakes_are_shown_with_their_place_and_a_remedy", table),
+        Case::new("config::several_mistakes_are_shown_at_once_in_order", several),
+        Case::new("config::certificates_that_cannot_be_used", certificates),
+        Case::new("config::variables_and_files_are_replaced", variables),
+        Case::new("config::every_section_and_limit_is_accepted", everything),
+    ]
+}
+
+/// The rest of a configuration whose first line a case writes.
+const REST: &str = "\
+listeners: [{name: web, address: \"127.0.0.1:0\"}]
+pools: [{name: shop, servers: [{address: \"127.0.0.1:9\"}]}]
+routes: [{domains: [\"*\"], rules: [{url: /, pool: shop}]}]
+";
+
+/// A mistake: what to replace in [`REST`] (nothing: a new last line), by what, and what is shown. `»` stands in front
+/// of the place that must be named.
+const TABLE: &[(&str, &str, &str)] = &[
+    (
+        "",
+        "»listners: []",
+        "unknown key `listners`\n  |\n4 | listners: []\n  | ^\n  help: did you mean `listeners`?",
+    ),
+    ("name: shop", "»nmae: shop", "unknown key `nmae`"),
+    ("name: web, ", "»", "the key `name` is missing here"),
+    ("", "workers: 1\n»workers: 2", "the key `workers` stands here a second time"),
+    ("", "workers: »[1]", "wrong type: a single value belongs here, not a list or a map"),
+    ("[{name: web, address: \"127.0.0.1:0\"}]", "»web", "wrong type: a list belongs here"),
+    ("", "drain: {timeout: »5}", "`5` is not a duration with its unit, such as 500ms, 5s, 10m or 1h"),
+    ("", "drain: {timeout: »2h}", "7200s is out of range: 0s to 3600s"),
+    ("", "workers: »many", "`many` is not `auto` or a number from 1 to 1024"),
+    (
+        "",
+        "trusted_proxies: [»10.0.0.0/33]",
+        "`10.0.0.0/33` is not a network such as 10.0.0.0/8, or a single address",
+    ),
+    ("", "cpu_affinity: »3-1", "`3-1` is not `auto`, `off` or a list of CPUs"),
+    ("\"127.0.0.1:0\"}]\np", "»localhost}]\np", "`localhost` is not an address with a port"),
+    ("web, a", "web, client_max_body_size: »5X, a", "`5X` is not a size such as 4k, 64KiB or 60M"),
+    ("web, a", "web, client_header_size: »1, a", "1 bytes is out of range: 1024 bytes to 262144 bytes"),
+    ("web, a", "web, http2: »maybe, a", "`maybe` is not true or false"),
+    ("}]\np", "}, {name: »web, address: \"127.0.0.1:0\"}]\np", "a second listener named `web`\n"),
+    (
+        "\"127.0.0.1:0\"}]\np",
+        "\"127.0.0.1:1\"}, {name: w, address: »\"127.0.0.1:1\"}]\np",
+        "127.0.0.1:1 is the address of `web` already",
+    ),
+    ("\"127.0.0.1:0\"}]\np", "»\"127.0.0.1:0\", tls: {}}]\np", "`tls` names no certificate\n"),
+    ("pool: shop", "pool: »shpo", "there is no pool named `shpo`\n"),
+    ("[\"*\"], rules", "[\"*\"], listeners: [»wbe], rules", "there is no listener named `wbe`\n"),
+    ("name: shop", "name: shop, tunnel: »gre0", "there is no tunnel named `gre0`\n"),
+    ("web, a", "web, tunnel: »gre0, a", "there is no tunnel named `gre0`\n"),
+    ("url: /,", "url: »\"~ (\",", "the URL `~ (` cannot be used\n"),
+    ("[\"*\"]", "[»'~[']", "the domain `~[` cannot be used\n"),
+    ("[\"*\"]", "[»\"a b\"]", "the domain `a b` cannot be used\n"),
+    ("url: /,", "url: »shop,", "the URL `shop` cannot be used\n"),
+    ("p}]}]\n", "p}, {url: »/, pool: shop}]}]\n", "the URL `/` stands here a second time\n"),
+    ("[\"*\"]", "[a.test, »A.test]", "the domain `A.test` stands here a second time\n"),
+    (
+        "name: shop, servers: [{address: \"127.0.0.1:9\"}]",
+        "name: »shop, servers: []",
+        "the pool `shop` has 0 servers\n",
+    ),
+    ("9\"}]", "9\", weight: »101}]", "101 is out of range: 0 to 100"),
+    ("9\"}]", "9\"}, {address: »\"127.0.0.1:9\"}]", "a second server named `127.0.0.1:9`\n"),
+    ("\"127.0.0.1:9", "»\"127.0.0.1:0", "port 0 is no port to connect to\n"),
+    (
+        "9\"}]}]",
+        "9\"}], health_check: {interval: 5s, timeout: »5s}}]",
+        "a check's timeout (5s) must be shorter than its interval (5s)",
+    ),
+    ("9\"}]}]", "9\"}], health_check: {interval: »1s}}]", "1s is out of range: 2s to 300s"),
+    ("9\"}]}]", "9\"}], health_check: {type: »udp}}]", "unknown value `udp`\n"),
+    ("9\"}]}]", "9\"}], health_check: {path: »health}}]", "`health` is no path\n"),
+    ("9\"}]}]", "9\"}], all_down: »panic}]", "unknown value `panic`\n"),
+    ("", "admin: {address: »\"${NO_SUCH_VARIABLE}\"}", "the variable `NO_SUCH_VARIABLE` is not set\n"),
+    (
+        "",
+        "admin: {address: »\"${NO_SUCH_VARIABLE:?where to ask}\"}",
+        "the variable `NO_SUCH_VARIABLE` is not set: where to ask\n",
+    ),
+    ("", "admin: {address: »\"${file:no/such/file}\"}", "cannot read `no/such/file`"),
+    ("", "admin: {address: »\"${\"}", "`${` without its `}`\n"),
+    ("", "admin: »{address: \"127.0.0.1:0\"", "unclosed bracket"),
+];
+
+fn table() {
+    let mut wrong = Vec::new();
+    for (from, to, shown) in TABLE {
+        let yaml = match from.is_empty() {
+            true => format!("{REST}{to}\n"),
+            false => REST.replacen(from, to, 1),
+        };
+        let before = yaml.split_once('»').unwrap_or_else(|| panic!("{from:?} is not there")).0;
+        let (line, column) =
+            (before.split('\n').count(), before.rsplit('\n').next().unwrap().chars().count() + 1);
+        let ran = Setup::new(&yaml.replace('»', "")).validate();
+        let shown = format!("config.yaml:{line}:{column}: {shown}");
+        // Where the message ends with its line, the source and a remedy follow.
+        let right = ran.code == 1
+            && ran.stderr.starts_with(&shown)
+            && (!shown.ends_with('\n') || ran.stderr.contains("\n  help: "))
+            && ran.stderr.contains("^");
+        if !right {
+            wrong.push(format!("--- {to:?}\nexpected {shown:?}, got {}:\n{}", ran.code, ran.stderr));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(Setup::new(REST).validate().code, 0);
+}
+
+fn several() {
+    let yaml = "\
+listeners:
+  - {name: web, address: nowhere}
+  - {name: web, address: \"127.0.0.1:0\", keepalive_timeout: 2h}
+pools: [{name: shop, servers: [{address: \"127.0.0.1:9\", weight: 999}]}]
+routes:
+  - domains: [a.test]
+    rules: [{url: \"~ [\", pool: shop}, {url: /, pool: shpo}]
+  - {domains: [a.test], rules: [{url: /, pool: shop}]}
+";
+    for ran in [Setup::new(yaml).validate(), Setup::new(yaml).fail()] {
+        assert_eq!(ran.code, 1);
+        let places: Vec<_> = ran
+            .stderr
+            .lines()
+            .filter_map(|line| line.strip_prefix("config.yaml:"))
+            .map(|line| line.splitn(3, ':').take(2).collect::<Vec<_>>().join(":"))
+            .collect();
+        assert_eq!(places, ["2:26", "3:12", "3:60", "4:65", "7:19", "7:54", "8:16"], "{}", ran.stderr);
+    }
+}
+
+fn certificates() {
+    let authority = Authority::new();
+    let (one, two) = (authority.issue(&["a.test"]), authority.issue(&["b.test"]));
+    let damaged = "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n";
+    let yaml = "\
+listeners:
+  - name: web
+    address: \"127.0.0.1:0\"
+    tls: {certificates: [{certificate: <certificate>, key: <key>}]}
+";
+    for (certificate, key, place, message) in [
+        ("one.pem", "two.key", "4:54", "certificate and key do not go together"),
+        ("no.pem", "one.key", "4:40", "cannot read `no.pem`"),
+        ("one.pem", "no.key", "4:54", "cannot read `no.key`"),
+        ("one.key", "one.key", "4:40", "this file holds no PEM certificate"),
+        ("one.pem", "one.pem", "4:54", "this file holds no PEM private key"),
+        ("bad.pem", "one.key", "4:40", "this file"),
+    ] {
+        let ran = Setup::new(yaml)
+            .put("certificate", certificate)
+            .put("key", key)
+            .file("one.pem", &one.certificate)
+            .file("one.key", &one.key)
+            .file("two.key", &two.key)
+            .file("bad.pem", damaged)
+            .validate();
+        assert_eq!(ran.code, 1, "{certificate} {key}: {ran:?}");
+        let place = ran.stderr.starts_with(&format!("config.yaml:{place}: "));
+        assert!(place && ran.stderr.contains(message), "{certificate} {key}:\n{}", ran.stderr);
+        assert!(!ran.stderr.contains("PRIVATE KEY-----\nM"), "a key is shown:\n{}", ran.stderr);
+    }
+}
+
+fn variables() {
+    let origin = Origin::named("rs");
+    let yaml = r#"
+listeners: [{name: "${NAME:-web}", address: "127.0.0.1:${PORT}"}]
+pools: [{name: rs, servers: [{address: "${RS:?where the RS is}"}], health_check: {type: off}}]
+routes: [{domains: ["${file:<path>/domain}"], rules: [{url: '~ ^/a$', pool: rs}, {url: "= /$$", pool: rs}]}]
+"#;
+    let setup = Setup::new(yaml).variable("PORT", "0").variable("RS", &origin.address().to_string());
+    let path = setup.path().display().to_string();
+    let program = setup.file("domain", "secret.test\n").put("path", path).start();
+    assert_eq!(program.ask("web", &Request::get("secret.test", "/a")).status, 200);
+    assert_eq!(program.ask("web", &Request::get("secret.test", "/$")).status, 200);
+    assert_eq!(program.ask("web", &Request::get("other.test", "/a")).status, 404);
+}
+
+fn everything() {
+    let origin = Origin::named("rs");
+    let yaml = r#"
+workers: 2
+engine_threads: 1
+cpu_affinity: auto
+access_log: {output: stdout}
+admin: {address: "127.0.0.1:0"}
+drain: {delay: 0s, timeout: 10s}
+listeners:
+  - name: http
+    address: "127.0.0.1:0"
+    max_connections: 100
+    client_header_timeout: 10s
+    client_body_timeout: 10s
+    send_timeout: 10s
+    keepalive_timeout: 0
+    client_header_size: 16k
+    client_header_count: 50
+    client_max_body_size: 1GiB
+pools:
+  - name: rs
+    servers: [{address: "<rs>", weight: 1}]
+    health_check: {type: http, healthy_threshold: 1, unhealthy_threshold: 10, interval: 1m, timeout: 500ms}
+    all_down: use_all
+    connect_timeout: 100ms
+    read_timeout: 1h
+    send_timeout: 1h
+    keepalive: 1
+    keepalive_timeout: 1s
+routes: [{domains: ["*"], listeners: [http], rules: [{url: /, pool: rs}]}]
+"#;
+    let program = Setup::new(yaml).put("rs", origin.address()).start();
+    let mut client = program.connect("http");
+    // Nothing is kept open, and the client is told so beforehand or sees the end at once.
+    assert_eq!(client.ask(&Request::get("a.test", "/")).status, 200);
+    assert!(client.is_closed());
 }
