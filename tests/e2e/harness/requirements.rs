@@ -23,8 +23,6 @@ pub(crate) enum Need {
     OpenVswitch,
     /// The program setpriv.
     Setpriv,
-    /// A Docker engine that answers.
-    Docker,
 }
 
 /// What is missing, in words; `None` when everything is there.
@@ -46,7 +44,6 @@ impl Need {
                 .iter()
                 .all(|program| succeeds(program, &["--version"])),
             Self::Setpriv => succeeds("setpriv", &["--version"]),
-            Self::Docker => succeeds("docker", &["version"]),
         }
     }
 
@@ -60,7 +57,6 @@ impl Need {
             Self::Scapy => "a Python with scapy (INGRE_PYTHON or target/venv)",
             Self::OpenVswitch => "Open vSwitch (openvswitch-switch)",
             Self::Setpriv => "setpriv",
-            Self::Docker => "a Docker engine",
         }
     }
 }
