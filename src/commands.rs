@@ -21,7 +21,7 @@ pub(crate) fn validate(path: &str) -> anyhow::Result<()> {
         config.proxy.routes.domains.len(),
         config.proxy.routes.rules.len(),
         config.proxy.pools.len(),
-        config.tunnels.len()
+        config.process.tunnels.len()
     ))
 }
 

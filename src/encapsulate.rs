@@ -12,11 +12,11 @@ use crate::{config, exit};
 /// Carries until it is told to stop.
 pub(crate) fn run(path: &str) -> anyhow::Result<()> {
     let config = config::load(path)?;
-    if config.tunnels.is_empty() {
+    if config.process.tunnels.is_empty() {
         bail!("the configuration has no tunnel: add one under `tunnels:`");
     }
-    let carrier = Prepared::new(&config.tunnels, config.engine_threads)?.start()?;
-    say(&format!("carrying {} tunnels", config.tunnels.len()));
+    let carrier = Prepared::new(&config.process.tunnels, config.process.engine_threads)?.start()?;
+    say(&format!("carrying {} tunnels", config.process.tunnels.len()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::new()?;

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use proxy::{Proxy, Start, TunnelSockets};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Process};
 use crate::cpu::Plan;
 use crate::notice::say;
 use crate::signals::{Request, Signals};
@@ -53,15 +53,15 @@ fn serve(
     }
     raise_descriptor_limit();
     development::complete(&mut config.proxy)?;
-    let tunnels = match (config.tunnels.is_empty(), external_encap) {
+    let tunnels = match (config.process.tunnels.is_empty(), external_encap) {
         (true, _) => None,
-        (false, true) => Some(Prepared::external(&config.tunnels)?),
-        (false, false) => Some(Prepared::new(&config.tunnels, config.engine_threads)?),
+        (false, true) => Some(Prepared::external(&config.process.tunnels)?),
+        (false, false) => Some(Prepared::new(&config.process.tunnels, config.process.engine_threads)?),
     };
     let listeners = sockets::listeners(&config.proxy, &mut handed_in, tunnels.as_ref())?;
     let admin = sockets::admin(&config.proxy, &mut handed_in)?;
     handed_in.finish()?;
-    let demo = config.demo.map(bind_demo).transpose()?;
+    let demo = config.process.demo.map(bind_demo).transpose()?;
     encap::linux::capability::drop_all().context("cannot give up privileges")?;
     // Threads only from here on: each would keep the privileges that its maker had.
     let carrier = tunnels.map(Prepared::start).transpose()?.map(Arc::new);
@@ -79,7 +79,7 @@ fn serve(
     if let Some(demo) = demo {
         say(&format!("demo real server on http://{demo}"));
     }
-    let plan = Plan::new(config.workers, &config.cpu_affinity);
+    let plan = Plan::new(config.process.workers, &config.process.cpu_affinity);
     let workers = plan.workers;
     let metrics = carrier.as_ref().map(Arc::downgrade);
     let tunnels: Arc<dyn TunnelSockets> = match &carrier {
@@ -107,7 +107,7 @@ fn serve(
     })?;
     say(&format!("ready, {workers} workers"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let watched = runtime.block_on(watch(&proxy, path, carrier.as_deref(), &config.tunnels, drain));
+    let watched = runtime.block_on(watch(&proxy, path, carrier.as_deref(), &config.process, drain));
     proxy.finish();
     // The last hold on the tunnels: the helper takes everything down before this returns.
     drop(carrier);
@@ -128,8 +128,8 @@ async fn watch(
     proxy: &Proxy,
     path: Option<&str>,
     carrier: Option<&Carrier>,
-    tunnels: &[encap::config::Tunnel],
-    drain: proxy::config::Drain,
+    process: &Process,
+    mut drain: proxy::config::Drain,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     loop {
@@ -147,8 +147,11 @@ async fn watch(
         };
         match request {
             Request::ReopenLog => proxy.reopen_log(),
-            Request::Reload => match reload(proxy, path, tunnels) {
-                Ok(()) => say("reloaded"),
+            Request::Reload => match reload(proxy, path, process) {
+                Ok(new) => {
+                    drain = new;
+                    say("reloaded");
+                }
                 Err(error) => say(&format!(
                     "not reloaded, the old configuration stays: {}",
                     crate::notice::chain(&error)
@@ -180,14 +183,17 @@ async fn watch(
     Ok(())
 }
 
-fn reload(proxy: &Proxy, path: Option<&str>, tunnels: &[encap::config::Tunnel]) -> anyhow::Result<()> {
+/// Reads the file again; returns how the program is to leave from now on.
+fn reload(proxy: &Proxy, path: Option<&str>, process: &Process) -> anyhow::Result<proxy::config::Drain> {
     let path = path.filter(|&path| path != "-").context("there is no file to read again")?;
     let mut config = config::load(path)?;
-    if config.tunnels != tunnels {
-        bail!("tunnels change only with a restart");
+    if config.process != *process {
+        bail!("workers, engine_threads, cpu_affinity, demo and tunnels change only with a restart");
     }
     development::complete(&mut config.proxy)?;
-    Ok(proxy.reload(config.proxy)?)
+    let drain = config.proxy.drain;
+    proxy.reload(config.proxy)?;
+    Ok(drain)
 }
 
 fn bind_demo(address: SocketAddr) -> anyhow::Result<TcpListener> {

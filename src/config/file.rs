@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
 use yaml::{Reader, Setting, Value};
 
-use super::{Config, links};
+use super::{Config, Process, links};
 
 /// Configuration of ingre.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -65,14 +65,14 @@ impl File {
         let proxy = proxy::config::read(&sections, base, reader);
         let mut tunnels = encap::config::read(&self.tunnels, reader);
         links::check(&self.listeners, &self.pools, &proxy, &mut tunnels, reader);
-        Config {
+        let process = Process {
             workers: reader.read_or(self.workers.as_ref(), Workers::Auto),
             engine_threads: reader.read_within(self.engine_threads.as_ref(), 1..=64, usize::to_string, 1),
             cpu_affinity: reader.read_or(self.cpu_affinity.as_ref(), CpuAffinity::Auto),
             demo: self.demo.as_ref().and_then(|demo| reader.read(&demo.address)),
-            proxy,
             tunnels,
-        }
+        };
+        Config { process, proxy }
     }
 }
 

@@ -13,11 +13,17 @@ pub(crate) use self::file::{CpuAffinity, File, Workers};
 
 /// Everything the program needs.
 pub(crate) struct Config {
+    pub(crate) process: Process,
+    pub(crate) proxy: proxy::config::Config,
+}
+
+/// What holds for the life of the process: a reload cannot change it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Process {
     pub(crate) workers: Workers,
     pub(crate) engine_threads: usize,
     pub(crate) cpu_affinity: CpuAffinity,
     pub(crate) demo: Option<std::net::SocketAddr>,
-    pub(crate) proxy: proxy::config::Config,
     pub(crate) tunnels: Vec<encap::config::Tunnel>,
 }
 

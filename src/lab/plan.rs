@@ -45,7 +45,8 @@ pub(super) const ON_VIP: &str = "vip";
 
 /// Names on the certificate: those a plain `ingre run` puts there, and those of the domains below. Each domain is
 /// named, because curl takes no wildcard right below a top-level domain.
-const NAMES: &str = r#"[localhost, 127.0.0.1, "::1", a.localhost, b.localhost, shop.localhost, 198.51.100.10]"#;
+const NAMES: &str =
+    r#"[localhost, 127.0.0.1, "::1", a.localhost, b.localhost, shop.localhost, 198.51.100.10]"#;
 /// Variable of the ingre node that says where certificates are kept; a path may hold characters that YAML reads
 /// differently.
 pub(super) const CERTIFICATES: &str = "INGRE_LAB_CERTIFICATES";

@@ -1,7 +1,7 @@
 //! End-to-end tests: the real program, driven from outside as its users drive it.
 //!
 //! Each case starts its own processes on ports the kernel chooses and takes everything down again, so the
-//! cases run side by side. A case that needs more than an ordinary user has (root, curl, a TUN device, Docker)
+//! cases run side by side. A case that needs more than an ordinary user has (root, curl, a TUN device)
 //! says so; where that is missing it is shown as ignored with the reason, and with `INGRE_TESTS=all` it fails.
 
 #![expect(

@@ -72,7 +72,7 @@ impl fmt::Display for Report {
                 write!(f, "{:1$}^", "", at.column.saturating_sub(1))?;
             }
             if let Some(help) = help {
-                write!(f, "\n  help: {help}")?;
+                write!(f, "\n  help: {}", help.replace('\n', "\n        "))?;
             }
         }
         Ok(())

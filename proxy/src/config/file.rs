@@ -130,7 +130,7 @@ pub struct HealthCheckFile {
     pub status: Option<Vec<StatusClassFile>>,
     /// Time from the start of one check to the next. Default: 5s, 2s to 300s.
     pub interval: Option<Setting<Duration>>,
-    /// Time for one check; shorter than the interval. Default: 2s, 100ms to 60s.
+    /// Time for one check; shorter than the interval. Default: 2s, or half the interval where that is less; 100ms to 60s.
     pub timeout: Option<Setting<Duration>>,
     /// Successes in a row that bring an RS back. Default: 3, 1 to 10.
     pub healthy_threshold: Option<Setting<u8>>,

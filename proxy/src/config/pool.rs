@@ -90,7 +90,7 @@ fn read_health_check(file: &HealthCheckFile, reader: &mut Reader<'_>) -> Option<
         file.timeout.as_ref(),
         Duration::from_millis(100)..=second(60),
         show_duration,
-        second(2),
+        second(2).min(interval / 2),
     );
     if timeout >= interval
         && let Some(at) =

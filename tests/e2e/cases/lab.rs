@@ -40,7 +40,9 @@ fn missing() {
     let out = Command::new("unshare").args(["--mount", "sh", "-c", script, program]).output().unwrap();
     let said = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(1), "{said}");
-    for part in ["the lab needs what is missing here", "/dev/net/tun", "modprobe tun", "--device /dev/net/tun"] {
+    for part in
+        ["the lab needs what is missing here", "/dev/net/tun", "modprobe tun", "--device /dev/net/tun"]
+    {
         assert!(said.contains(part), "`{part}` in {said}");
     }
 }

@@ -97,6 +97,7 @@ fn reuse() {
         assert_eq!(program.ask("http", &Request::get("a.test", "/").close()).status, 200);
         assert_eq!(program.ask("http", &Request::post("a.test", "/", "x").close()).status, 200);
     }
+    assert!(origin.received().iter().all(|request| request.connection == 0));
     assert_eq!(origin.connections(), 1, "every client had a connection of its own, the RS should see one");
     // An RS that wants to close is obeyed.
     let origin = Origin::scripted(|peer| {

@@ -40,7 +40,7 @@ routes:
 "#;
 
 /// Host, path, and the domain and URL of the access log; or nothing where the answer is 404.
-const EXPECTED: &[(&str, &str, Option<(&str, &str)>)] = &[
+const EXPECTED: &[(&str, &str, Option<Rule>)] = &[
     ("exact.test", "/", Some((FIRST, "/"))),
     ("EXACT.test.", "/", Some((FIRST, "/"))),
     ("exact.test:8443", "/", Some((FIRST, "/"))),
@@ -73,6 +73,9 @@ const EXPECTED: &[(&str, &str, Option<(&str, &str)>)] = &[
     ("127.0.0.1", "/", Some(("*", "/"))),
     ("[::1]:80", "/", Some(("*", "/"))),
 ];
+
+/// Domain and URL as the log names them.
+type Rule = (&'static str, &'static str);
 const FIRST: &str = "exact.test, *.lead.test";
 
 fn domain_and_url() {

@@ -11,7 +11,6 @@ use rustls::pki_types::pem::PemObject as _;
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     der: CertificateDer<'static>,
-    pem: String,
 }
 
 /// A certificate with its key.
@@ -34,8 +33,8 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
-        let (der, pem) = (certificate.der().clone(), certificate.pem());
-        Self { issuer: Issuer::new(params, key), der, pem }
+        let der = certificate.der().clone();
+        Self { issuer: Issuer::new(params, key), der }
     }
 
     /// A certificate for these names.
@@ -44,11 +43,6 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
         Issued { certificate: certificate.pem(), key: key.serialize_pem(), der: certificate.der().clone() }
-    }
-
-    /// Its own certificate, PEM.
-    pub(crate) fn pem(&self) -> &str {
-        &self.pem
     }
 
     /// What a client that trusts it alone trusts.

@@ -20,10 +20,10 @@ pub(crate) mod wait;
 
 pub(crate) use self::case::Case;
 pub(crate) use self::client::{Client, Tls};
-pub(crate) use self::http1::{Request, Response};
+pub(crate) use self::http1::Request;
 pub(crate) use self::network::Host;
 pub(crate) use self::origin::Origin;
-pub(crate) use self::program::{Program, Ran, Setup};
+pub(crate) use self::program::{Program, Setup};
 pub(crate) use self::requirements::Need;
 pub(crate) use self::site::Site;
 pub(crate) use self::wait::{until, within};
