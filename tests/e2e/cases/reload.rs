@@ -13,6 +13,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("reload::no_request_fails_under_load", under_load),
         Case::new("reload::a_bad_file_keeps_the_old_configuration", bad),
         Case::new("reload::what_needs_a_restart_is_refused", fixed),
+        Case::new("reload::the_drain_is_the_new_one", drain),
         Case::new("reload::an_rs_that_is_added_waits_for_its_first_success", added),
         Case::new("reload::certificates_are_replaced", certificates),
         Case::new("reload::usr1_opens_the_log_again", reopen),
@@ -97,9 +98,21 @@ fn fixed() {
         let verdict = program.reload(&text.replace(from, to));
         assert!(verdict.contains("change only with a restart"), "{verdict}");
     }
-    let verdict = program.reload(&format!("{text}access_log: {{output: off}}\n"));
-    assert!(verdict.contains("change only with a restart"), "{verdict}");
+    for more in ["access_log: {output: off}", "workers: 3", "demo: {address: \"127.0.0.1:0\"}"] {
+        let verdict = program.reload(&format!("{text}{more}\n"));
+        assert!(verdict.contains("change only with a restart"), "{verdict}");
+    }
     assert_eq!(program.ask("http", &Request::get("a.test", "/")).status, 200);
+}
+
+fn drain() {
+    let origin = Origin::named("rs");
+    let text = config(&[&origin], "type: off");
+    let mut program = Setup::new(&format!("{text}drain: {{timeout: 1h}}\n")).start();
+    assert_eq!(program.reload(&format!("{text}drain: {{timeout: 1s}}\n")), "ingre: reloaded");
+    program.signal(Signal::TERM);
+    program.said("draining for at most 1s");
+    assert!(program.wait_exit().success());
 }
 
 fn added() {
