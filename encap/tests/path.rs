@@ -178,7 +178,7 @@ fn vanished() {
         let mut netlink = Netlink::open().unwrap();
         let device = netlink.link(name).unwrap().unwrap().index;
         netlink.delete_link(device).unwrap();
-        let timeout = Timespec { tv_sec: 2, tv_nsec: 0 };
+        let timeout = Timespec { tv_sec: 5, tv_nsec: 0 };
         let failed = engines.failed();
         assert_eq!(
             rustix::event::poll(&mut [PollFd::new(&failed, PollFlags::IN)], Some(&timeout)),

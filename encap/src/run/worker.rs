@@ -27,6 +27,9 @@ const EVENTS: usize = 64;
 /// How often the kernel is asked what it dropped, while there is traffic.
 const DROPS_EVERY: Duration = Duration::from_secs(1);
 
+/// An interface that is being deleted goes down first, and its name is there a moment longer.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Which descriptor an event is about.
 const STOP: u64 = u64::MAX;
 const NETWORK: u64 = 1 << 32;
@@ -60,6 +63,8 @@ pub(super) struct Worker {
     counters: Arc<EdgeCounters>,
     epoll: OwnedFd,
     next_drops: Option<Instant>,
+    /// When to see whether an interface that went down is still there.
+    next_look: Option<Instant>,
 }
 
 impl Worker {
@@ -87,7 +92,17 @@ impl Worker {
             || Batch::new(MAX_FRAME_BYTES_OUT + COLLECTED_BYTES, MAX_FRAME_PACKETS_OUT + COLLECTED_PACKETS);
         let batches = shared.networks.iter().map(|_| batch()).collect();
         let frame = vec![0; MAX_FRAME_BYTES].into_boxed_slice();
-        Ok(Self { engine, shared, receivers, batches, frame, counters, epoll, next_drops: None })
+        Ok(Self {
+            engine,
+            shared,
+            receivers,
+            batches,
+            frame,
+            counters,
+            epoll,
+            next_drops: None,
+            next_look: None,
+        })
     }
 
     /// Serves until told to stop.
@@ -97,8 +112,8 @@ impl Worker {
     pub(super) fn run(&mut self) -> Result<(), String> {
         let mut events = Vec::with_capacity(EVENTS);
         loop {
-            let timeout =
-                self.engine.poll_timeout().map(|then| timespec(then.saturating_duration_since(now())));
+            let next = [self.engine.poll_timeout(), self.next_look].into_iter().flatten().min();
+            let timeout = next.map(|then| timespec(then.saturating_duration_since(now())));
             events.clear();
             match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -117,6 +132,10 @@ impl Worker {
             }
             if self.engine.poll_timeout().is_some_and(|then| then <= now) {
                 self.engine.handle_timeout(now);
+            }
+            if self.next_look.is_some_and(|then| then <= now) {
+                self.next_look = None;
+                self.look_for_interfaces()?;
             }
             self.write_notices()?;
             for network in 0..self.batches.len() {
@@ -169,11 +188,9 @@ impl Worker {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 // An interface that goes down says so once; when it comes up again the socket goes on.
-                Err(error) => {
-                    return match rustix::net::netdevice::name_to_index(&*receiver, &network.interface) {
-                        Ok(_) => Ok(()),
-                        Err(_) => Err(format!("underlay interface {} is gone: {error}", network.interface)),
-                    };
+                Err(_) => {
+                    self.next_look = Some(now + LOOK_AGAIN);
+                    return self.look_for_interfaces();
                 }
             }
             for frame in receiver.frames() {
@@ -187,6 +204,15 @@ impl Worker {
                     write(&self.shared, &self.counters, delivery.tunnel, part)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Fails when the interface of a network edge does not exist any more.
+    fn look_for_interfaces(&self) -> Result<(), String> {
+        for (receiver, network) in self.receivers.iter().zip(&self.shared.networks) {
+            rustix::net::netdevice::name_to_index(receiver, &network.interface)
+                .map_err(|error| format!("underlay interface {} is gone: {error}", network.interface))?;
         }
         Ok(())
     }
