@@ -91,7 +91,7 @@ pub struct PoolFile {
     pub health_check: HealthCheckFile,
     /// When every RS has failed its checks: `use_all` (as CLB does) or `refuse` (503). Default: use_all.
     pub all_down: Option<AllDownFile>,
-    /// Longest time for a connection to an RS, 504 after it. Default: 4s, 100ms to 120s.
+    /// Longest time for a connection to an RS; then another RS is tried, once, and then it is 504. Default: 4s, 100ms to 120s.
     pub connect_timeout: Option<Setting<Duration>>,
     /// Longest pause while the RS sends nothing, 504 after it. Default: 60s, 1s to 1h.
     pub read_timeout: Option<Setting<Duration>>,
