@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::config;
 use crate::error::Error;
 use crate::message::{RequestHead, Version};
+use crate::metrics::Ended;
 use crate::state::View;
 
 /// Blocks on their way to the writer; one block holds up to [`BLOCK`] bytes or [`DELAY`] of lines.
@@ -273,7 +274,14 @@ impl Drop for Record {
             self.status = 499;
             self.reason = self.reason.or(Some(Error::ClientGone));
         }
-        self.view.count(self);
+        let ended = Ended {
+            status: self.status,
+            reason: self.reason,
+            received: self.received.get(),
+            sent: self.sent,
+            retries: self.retries,
+        };
+        self.view.count(self.listener, self.route.map(|route| route.pool), &ended);
         if !self.lines.is_on() {
             return;
         }

@@ -9,12 +9,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 
+use crate::body::{Body, Frame};
 use crate::drain::Drain;
 use crate::error::Error;
 use crate::h1;
-use crate::listener::{Handler, Limits, Request, Response, serve_h1};
-use crate::message::{Body, Frame, RequestHead};
+use crate::listener::{Handler, Request, Response, serve_h1};
+use crate::message::RequestHead;
 use crate::net::{Io, Stream};
+use crate::state::Limits;
 
 /// Serves on this socket, under this name, until the process ends.
 ///

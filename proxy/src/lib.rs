@@ -12,6 +12,7 @@
 
 mod access_log;
 mod admin;
+mod body;
 pub mod config;
 pub mod demo;
 mod drain;

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Error;
 use crate::pool::HealthState;
-use crate::state::Snapshot;
 
 /// Status classes 1xx to 5xx.
 const CLASSES: usize = 5;
@@ -36,12 +36,32 @@ pub(crate) struct Shard {
     /// Connections accepted so far, and closed so far.
     pub(crate) accepted: AtomicU64,
     pub(crate) closed: AtomicU64,
-    pub(crate) bytes_in: AtomicU64,
-    pub(crate) bytes_out: AtomicU64,
-    pub(crate) retries: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    retries: AtomicU64,
+}
+
+/// What is counted of a request.
+pub(crate) struct Ended {
+    pub(crate) status: u16,
+    pub(crate) reason: Option<Error>,
+    /// Bytes of the request's body and of the response's.
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    pub(crate) retries: u8,
 }
 
 impl Shard {
+    /// Counts a request that has ended.
+    pub(crate) fn count(&self, ended: &Ended) {
+        if let Some(error) = &ended.reason {
+            self.failed(error);
+        }
+        self.bytes_in.fetch_add(ended.received, Ordering::Relaxed);
+        self.bytes_out.fetch_add(ended.sent, Ordering::Relaxed);
+        self.retries.fetch_add(ended.retries.into(), Ordering::Relaxed);
+    }
+
     /// The series of a listener; asked for once per snapshot, not per request.
     pub(crate) fn listener(&self, name: &str) -> Arc<Series> {
         Self::series(&self.listeners, name)
@@ -52,8 +72,7 @@ impl Shard {
         Self::series(&self.pools, name)
     }
 
-    /// Counts a request that failed.
-    pub(crate) fn failed(&self, error: &Error) {
+    fn failed(&self, error: &Error) {
         *self.failures.lock().unwrap_or_else(PoisonError::into_inner).entry(error.code()).or_default() += 1;
     }
 
@@ -64,7 +83,11 @@ impl Shard {
 }
 
 /// Everything in the Prometheus text format.
-pub(crate) fn render(shards: &[Arc<Shard>], snapshot: &Snapshot, log_lost: u64) -> String {
+pub(crate) fn render<'a>(
+    shards: &[Arc<Shard>],
+    health: impl Iterator<Item = (&'a str, SocketAddr, HealthState)>,
+    log_lost: u64,
+) -> String {
     let mut out = String::with_capacity(4096);
     let sum = |counter: fn(&Shard) -> &AtomicU64| -> u64 {
         shards.iter().map(|shard| counter(shard).load(Ordering::Relaxed)).sum()
@@ -99,7 +122,7 @@ pub(crate) fn render(shards: &[Arc<Shard>], snapshot: &Snapshot, log_lost: u64) 
         &s.pools
     });
     page.failures(shards);
-    page.health(snapshot);
+    page.health(health);
     out
 }
 
@@ -156,19 +179,17 @@ impl Page<'_> {
         }
     }
 
-    fn health(&mut self, snapshot: &Snapshot) {
+    fn health<'a>(&mut self, health: impl Iterator<Item = (&'a str, SocketAddr, HealthState)>) {
         let name = "ingre_server_up";
         self.head(name, "gauge", "Whether an RS passed its last checks; absent while there is no verdict.");
-        for pool in &snapshot.pools {
-            for server in &pool.servers {
-                let up = match server.health.get() {
-                    HealthState::Up => 1,
-                    HealthState::Down => 0,
-                    HealthState::Probing | HealthState::Unchecked => continue,
-                };
-                let pool = escape(&pool.config.name);
-                let _ = writeln!(self.0, "{name}{{pool=\"{pool}\",server=\"{}\"}} {up}", server.address);
-            }
+        for (pool, server, state) in health {
+            let up = match state {
+                HealthState::Up => 1,
+                HealthState::Down => 0,
+                HealthState::Probing | HealthState::Unchecked => continue,
+            };
+            let pool = escape(pool);
+            let _ = writeln!(self.0, "{name}{{pool=\"{pool}\",server=\"{server}\"}} {up}");
         }
     }
 }

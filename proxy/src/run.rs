@@ -235,7 +235,7 @@ impl Control {
                 path: "/metrics",
                 kind: "text/plain; version=0.0.4; charset=utf-8",
                 text: Arc::new(move || {
-                    metrics::render(&shards, &snapshots.borrow(), log.lost()) + &further()
+                    metrics::render(&shards, snapshots.borrow().health(), log.lost()) + &further()
                 }),
             });
             let admin = Rc::new(Admin { ready: self.ready, pages: self.pages });

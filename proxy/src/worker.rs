@@ -1,7 +1,6 @@
 //! One worker: a single-threaded runtime that accepts from every listener and serves what it accepted.
 //! Nothing on the request path is shared with another worker but what is configured to be.
 
-use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use crate::drain::Drain;
 use crate::forward::Forwarder;
 use crate::listener::{Listening, accept};
 use crate::metrics::Shard;
-use crate::state::{Snapshot, View};
+use crate::state::{Current, Snapshot, View};
 use crate::upstream::{TunnelSockets, Upstreams};
 
 /// How often a leaving worker looks whether its last connection has ended.
@@ -40,15 +39,6 @@ pub(crate) struct Worker {
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
 }
 
-/// The view that new requests start with.
-pub(crate) struct Current(RefCell<Rc<View>>);
-
-impl Current {
-    pub(crate) fn view(&self) -> Rc<View> {
-        Rc::clone(&self.0.borrow())
-    }
-}
-
 impl Worker {
     /// Works until the drain has started and the last connection has ended.
     pub(crate) fn run(self) -> io::Result<()> {
@@ -57,8 +47,8 @@ impl Worker {
     }
 
     async fn work(mut self) -> io::Result<()> {
-        let view = |snapshot| Rc::new(View::new(snapshot, self.number, Arc::clone(&self.metrics)));
-        let current = Rc::new(Current(RefCell::new(view(Arc::clone(&self.snapshot)))));
+        let view = |snapshot| View::new(snapshot, self.number, Arc::clone(&self.metrics));
+        let current = Current::new(view(Arc::clone(&self.snapshot)));
         let upstreams = Upstreams::new(self.tunnels);
         let lines = Lines::new(self.log);
         let forwarder = Rc::new(Forwarder {
@@ -83,7 +73,7 @@ impl Worker {
             tokio::select! {
                 () = draining.started() => break,
                 command = self.commands.recv() => match command {
-                    Some(Command::Follow(snapshot)) => *current.0.borrow_mut() = view(snapshot),
+                    Some(Command::Follow(snapshot)) => current.replace(view(snapshot)),
                     None => break,
                 },
             }

@@ -12,8 +12,9 @@ use tokio::net::TcpListener;
 use crate::drain::Draining;
 use crate::error::Error;
 use crate::h1;
-use crate::listener::{Handler, Limits, Request, Response, serve_h1};
+use crate::listener::{Handler, Request, Response, serve_h1};
 use crate::net::{Io, Stream};
+use crate::state::Limits;
 
 /// A page of the admin listener, made when somebody asks.
 pub struct Page {

@@ -128,22 +128,6 @@ pub(crate) fn client_address(headers: &Headers, peer: IpAddr, trusted: &dyn Fn(I
     address
 }
 
-/// Joins the crumbs into which HTTP/2 may split Cookie, for HTTP/1.1 and for whoever looks at cookies
-/// (RFC 9113 8.2.3). One field or none is left as it is.
-pub(crate) fn join_cookies(headers: &mut Headers) {
-    if headers.get_all("cookie").nth(1).is_none() {
-        return;
-    }
-    let mut joined = Vec::new();
-    for crumb in headers.get_all("cookie").filter(|crumb| !crumb.is_empty()) {
-        if !joined.is_empty() {
-            joined.extend_from_slice(b"; ");
-        }
-        joined.extend_from_slice(crumb);
-    }
-    headers.set("Cookie", joined);
-}
-
 /// The fields named in Connection, without those that are never meant by it.
 struct Named(Vec<u8>);
 
@@ -409,15 +393,5 @@ mod tests {
             let address = client_address(&headers(text), peer.parse().unwrap(), &trusted);
             assert_eq!(address, client.parse::<IpAddr>().unwrap(), "{text}");
         }
-    }
-
-    #[test]
-    fn cookie_crumbs_are_joined() {
-        let mut crumbs = headers("cookie: a=1\nX: y\ncookie: b=2\ncookie\nCookie: c=3");
-        join_cookies(&mut crumbs);
-        assert_eq!(lines(&crumbs), "X: y\nCookie: a=1; b=2; c=3\n");
-        let mut whole = headers("cookie: a=1\nX: y");
-        join_cookies(&mut whole);
-        assert_eq!(lines(&whole), "cookie: a=1\nX: y\n");
     }
 }

@@ -14,14 +14,14 @@ use tokio::time::Instant;
 use self::headers::Client;
 use self::retry::{Attempt, may_retry};
 use crate::access_log::{Lines, Matched, Record};
+use crate::body::Body;
 use crate::error::Error;
 use crate::listener::{Connection, Handler, Request, Response, Switched};
-use crate::message::{Body, RequestHead, ResponseHead};
+use crate::message::{RequestHead, ResponseHead};
 use crate::pool::Excluded;
 use crate::route::{Outcome, normalise_host, normalise_path};
-use crate::state::View;
+use crate::state::{Current, View};
 use crate::upstream::{Exchange, Place, Upstreams};
-use crate::worker::Current;
 
 /// Forwards requests; one per worker.
 pub(crate) struct Forwarder {

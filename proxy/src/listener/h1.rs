@@ -13,14 +13,14 @@ use bytes::Buf;
 use http::{Method, StatusCode};
 
 use super::handler::{Handler, Request, Response};
-use super::limits::Limits;
 use super::{date, tunnel};
+use crate::body::{Body, Frame, Source};
 use crate::drain::Draining;
 use crate::error::Error;
 use crate::h1::{self, Decoded, Decoder, Framing, RequestMeta};
-use crate::message::{Body, Frame, RequestHead, Source, Version};
+use crate::message::{RequestHead, Version};
 use crate::net::{Io, Watchdog};
-use crate::upstream::push_data;
+use crate::state::Limits;
 
 /// Bytes of a response that may wait for the client before its sender is made to wait.
 const HIGH_WATER: usize = 64 << 10;
@@ -223,7 +223,7 @@ impl Session<'_> {
                 match frame {
                     Frame::Data(data) => {
                         *sent += data.len() as u64;
-                        push_data(&mut self.client.borrow_mut().io, data, chunked);
+                        self.client.borrow_mut().io.push_body(data, chunked);
                     }
                     Frame::Trailers(section) => trailers = Some(section),
                 }

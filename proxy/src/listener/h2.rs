@@ -16,14 +16,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
 use super::handler::{Handler, Request, Response};
-use super::limits::Limits;
 use crate::access_log::Record;
+use crate::body::{Body, Frame, Source};
 use crate::drain::Draining;
 use crate::error::Error;
-use crate::forward::headers::join_cookies;
 use crate::h1;
-use crate::message::{Body, Frame, Headers, RequestHead, Source, Version};
+use crate::message::{Headers, RequestHead, Version};
 use crate::net::Stream;
+use crate::state::Limits;
 
 /// Streams a client may have open at a time.
 const MAX_STREAMS: u32 = 128;
@@ -154,7 +154,7 @@ fn convert_request(request: http::Request<Incoming>, body_size: u64) -> Result<R
         (None, None) => return Err(Error::Host),
     };
     headers.remove("host");
-    join_cookies(&mut headers);
+    headers.join("cookie", b"; ");
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
     let length = incoming.size_hint().exact();
     if length.is_some_and(|length| length > body_size) {

@@ -6,8 +6,9 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::access_log::Record;
+use crate::body::Body;
 use crate::error::Error;
-use crate::message::{Body, RequestHead, ResponseHead};
+use crate::message::{RequestHead, ResponseHead};
 use crate::net::Io;
 
 /// A request as a listener hands it on.

@@ -4,8 +4,6 @@ mod date;
 mod h1;
 mod h2;
 mod handler;
-mod limits;
-mod tls;
 mod tunnel;
 
 use std::net::SocketAddr;
@@ -19,8 +17,6 @@ use tokio_rustls::TlsAcceptor;
 
 pub(crate) use self::h1::serve as serve_h1;
 pub(crate) use self::handler::{Handler, Request, Response, Switched};
-pub(crate) use self::limits::Limits;
-pub(crate) use self::tls::{Certificates, tls_state};
 use crate::drain::Draining;
 use crate::net::{Io, Stream};
 use crate::state::View;

@@ -77,6 +77,22 @@ impl Headers {
         self.fields.retain(|field| keep(field.name(text), field.value(text)));
     }
 
+    /// Joins several fields of this name into one, as HTTP/2 demands of the crumbs of Cookie before they go anywhere
+    /// else (RFC 9113 8.2.3). One field or none is left as it is.
+    pub fn join(&mut self, name: &str, separator: &[u8]) {
+        if self.get_all(name).nth(1).is_none() {
+            return;
+        }
+        let mut joined = Vec::new();
+        for value in self.get_all(name).filter(|value| !value.is_empty()) {
+            if !joined.is_empty() {
+                joined.extend_from_slice(separator);
+            }
+            joined.extend_from_slice(value);
+        }
+        self.set(name, joined);
+    }
+
     /// All fields, name and value.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.fields.iter().map(|field| (field.name(&self.text), field.value(&self.text)))
@@ -141,5 +157,21 @@ mod tests {
         assert!(!headers.contains("x-one") && headers.contains("other"));
         headers.set("other", "new");
         assert_eq!(headers.iter().collect::<Vec<_>>(), [(&b"other"[..], &b"new"[..])]);
+    }
+
+    #[test]
+    fn crumbs_are_joined_and_a_whole_cookie_is_left_alone() {
+        let mut headers = Headers::new();
+        for (name, value) in [("cookie", "a=1"), ("X", "y"), ("Cookie", ""), ("cookie", "b=2; c=3")] {
+            headers.append(name, value);
+        }
+        headers.join("cookie", b"; ");
+        assert_eq!(
+            headers.iter().collect::<Vec<_>>(),
+            [(&b"X"[..], &b"y"[..]), (&b"cookie"[..], &b"a=1; b=2; c=3"[..])]
+        );
+        let before = headers.clone();
+        headers.join("cookie", b"; ");
+        assert_eq!(headers, before);
     }
 }

@@ -1,12 +1,10 @@
-//! Our own request, response and body: what `forward` sees on both sides, never a type of
+//! Our own request and response heads: what `forward` sees on both sides, never a type of
 //! an HTTP library, so that the codec on either side can be replaced.
 
-mod body;
 mod headers;
 
 use http::{Method, StatusCode};
 
-pub use self::body::{Body, Frame, Source};
 pub use self::headers::Headers;
 
 /// Protocol version of a message. HTTP/0.9 is refused by the codec.

@@ -11,9 +11,10 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 
 use super::Upstreams;
+use crate::body::{Body, Frame, Source};
 use crate::error::Error;
 use crate::h1::{self, Decoded, Decoder, Framing};
-use crate::message::{Body, Frame, RequestHead, ResponseHead, Source};
+use crate::message::{RequestHead, ResponseHead};
 use crate::net::Io;
 use crate::state::View;
 
@@ -182,7 +183,7 @@ impl Exchange {
             match body.poll_frame(cx) {
                 Poll::Pending => return Ok(Poll::Pending),
                 Poll::Ready(Some(Err(error))) => return Err(error),
-                Poll::Ready(Some(Ok(Frame::Data(data)))) => push_data(io, data, chunked),
+                Poll::Ready(Some(Ok(Frame::Data(data)))) => io.push_body(data, chunked),
                 Poll::Ready(Some(Ok(Frame::Trailers(trailers)))) => {
                     if chunked {
                         h1::write_last_chunk(Some(&trailers), io.output.tail());
@@ -266,17 +267,6 @@ impl Source for Exchange {
             Framing::Length(length) => Some(length),
             Framing::Chunked | Framing::UntilClose => None,
         }
-    }
-}
-
-/// Queues a piece of a body, as a chunk where the framing asks for it.
-pub(crate) fn push_data(io: &mut Io, data: bytes::Bytes, chunked: bool) {
-    if chunked {
-        h1::write_chunk_head(data.len(), io.output.tail());
-        io.output.push(data);
-        io.output.tail().extend_from_slice(h1::CHUNK_END);
-    } else {
-        io.output.push(data);
     }
 }
 

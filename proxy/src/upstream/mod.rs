@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 pub use self::dial::TunnelSockets;
 pub(crate) use self::dial::dial;
-pub(crate) use self::exchange::{Exchange, Place, push_data};
+pub(crate) use self::exchange::{Exchange, Place};
 pub(crate) use self::probe::Prober;
 use crate::error::Error;
 use crate::net::{Io, Stream};

@@ -6,12 +6,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
-use super::Headers;
 use crate::error::Error;
+use crate::message::Headers;
 
 /// One piece of a body.
 #[derive(Debug)]
-pub enum Frame {
+pub(crate) enum Frame {
     /// Bytes of the content; never empty.
     Data(Bytes),
     /// The trailer section (RFC 9110 6.5); the last frame.
@@ -19,7 +19,7 @@ pub enum Frame {
 }
 
 /// Where the frames of a streamed body come from.
-pub trait Source {
+pub(crate) trait Source {
     /// The next frame; `None` behind the last one.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>>;
 
@@ -28,7 +28,7 @@ pub trait Source {
 }
 
 /// A body. Reading it is what makes its sender go on (backpressure); dropping it unread ends the sender.
-pub struct Body {
+pub(crate) struct Body {
     kind: Kind,
     counter: Option<Rc<Cell<u64>>>,
 }
@@ -41,35 +41,35 @@ enum Kind {
 
 impl Body {
     /// No content.
-    pub const fn empty() -> Self {
+    pub(crate) const fn empty() -> Self {
         Self { kind: Kind::Empty, counter: None }
     }
 
     /// Content that is there already.
-    pub fn full(content: impl Into<Bytes>) -> Self {
+    pub(crate) fn full(content: impl Into<Bytes>) -> Self {
         let content = content.into();
         let kind = if content.is_empty() { Kind::Empty } else { Kind::Full(content) };
         Self { kind, counter: None }
     }
 
     /// Content that comes from elsewhere.
-    pub fn stream(source: impl Source + 'static) -> Self {
+    pub(crate) fn stream(source: impl Source + 'static) -> Self {
         Self { kind: Kind::Stream(Box::new(source)), counter: None }
     }
 
     /// Adds the bytes of every data frame to `counter` as they are read.
-    pub fn counted(mut self, counter: Rc<Cell<u64>>) -> Self {
+    pub(crate) fn counted(mut self, counter: Rc<Cell<u64>>) -> Self {
         self.counter = Some(counter);
         self
     }
 
     /// Whether it is certain that no frame comes.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         matches!(self.kind, Kind::Empty)
     }
 
     /// Bytes still to come, where that is known.
-    pub fn length(&self) -> Option<u64> {
+    pub(crate) fn length(&self) -> Option<u64> {
         match &self.kind {
             Kind::Empty => Some(0),
             Kind::Full(content) => Some(content.len() as u64),
@@ -78,7 +78,7 @@ impl Body {
     }
 
     /// The next frame; `None` behind the last one.
-    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
         let frame = match &mut self.kind {
             Kind::Empty => None,
             Kind::Full(content) => {
@@ -98,7 +98,7 @@ impl Body {
     ///
     /// # Errors
     /// Where the sender failed or left.
-    pub async fn frame(&mut self) -> Option<Result<Frame, Error>> {
+    pub(crate) async fn frame(&mut self) -> Option<Result<Frame, Error>> {
         std::future::poll_fn(|cx| self.poll_frame(cx)).await
     }
 }

@@ -8,7 +8,6 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use crate::config;
-use crate::state::TlsState;
 
 /// The certificates of one listener, found by name. The first one is for clients that ask for no name or
 /// for one that no certificate has.
@@ -59,11 +58,17 @@ fn dns_names(key: &CertifiedKey) -> Vec<String> {
     }
 }
 
+/// TLS of a listener.
+pub(crate) struct TlsState {
+    pub(crate) config: Arc<ServerConfig>,
+    pub(crate) certificates: Arc<Certificates>,
+}
+
 /// TLS of a listener. Session tickets made before a reload stay good after it.
 ///
 /// # Errors
 /// Where the crypto provider refuses; does not happen with the one that is built in.
-pub(crate) fn tls_state(tls: &config::Tls, before: Option<&TlsState>) -> Result<TlsState, rustls::Error> {
+pub(super) fn tls_state(tls: &config::Tls, before: Option<&TlsState>) -> Result<TlsState, rustls::Error> {
     let certificates = Arc::new(Certificates::new(tls.certificates.clone()));
     let mut config =
         ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
