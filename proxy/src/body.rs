@@ -68,6 +68,11 @@ impl Body {
         matches!(self.kind, Kind::Empty)
     }
 
+    /// Whether frames come from elsewhere, and so may depend on what else is under way.
+    pub(crate) fn is_streamed(&self) -> bool {
+        matches!(self.kind, Kind::Stream(_))
+    }
+
     /// Bytes still to come, where that is known.
     pub(crate) fn length(&self) -> Option<u64> {
         match &self.kind {

@@ -14,6 +14,7 @@ use http::{Method, StatusCode};
 
 use super::handler::{Handler, Request, Response};
 use super::{date, tunnel};
+use crate::access_log::Record;
 use crate::body::{Body, Frame, Source};
 use crate::drain::Draining;
 use crate::error::Error;
@@ -53,7 +54,7 @@ pub(crate) async fn serve<H: Handler>(
         match session.respond(response, &facts).await {
             Some(Next::Request) => {}
             Some(Next::Close) => return session.linger().await,
-            Some(Next::Switch(switched)) => return session.switch(switched).await,
+            Some(Next::Switch(switched, record)) => return session.switch(switched, record).await,
             None => return,
         }
     }
@@ -97,7 +98,7 @@ impl Facts {
 enum Next {
     Request,
     Close,
-    Switch(super::handler::Switched),
+    Switch(super::handler::Switched, Option<Box<Record>>),
 }
 
 impl Session<'_> {
@@ -184,16 +185,21 @@ impl Session<'_> {
                 self.client.borrow_mut().io.output.tail(),
             );
             let sent = self.flush().await;
-            return sent.ok().map(|()| Next::Switch(switched));
+            return sent.ok().map(|()| Next::Switch(switched, response.record));
         }
-        self.discard_buffered();
+        // A response that streams may still have the request's body streaming the other way.
+        let streams = response.body.is_streamed();
+        if !streams {
+            self.discard_buffered();
+        }
+        // From here on a 100 would stand in the middle of the response.
+        self.client.borrow_mut().expects = false;
         if !response.head.headers.contains("date") {
             response.head.headers.append("Date", date::now());
         }
         let framing = framing(&facts.method, facts.version, response.head.status, &response.body);
-        let read_up = self.client.borrow().decoder.is_done();
         let keep_alive = facts.keep_alive
-            && read_up_or_sending(read_up, &response.body)
+            && (streams || self.client.borrow().decoder.is_done())
             && framing != Framing::UntilClose
             && !self.draining.has_started();
         h1::write_response(
@@ -311,9 +317,12 @@ impl Session<'_> {
         let _ = tokio::time::timeout(LINGER_TIME, quiet).await;
     }
 
-    async fn switch(self, switched: super::handler::Switched) {
-        if let Some(client) = Rc::into_inner(self.client) {
-            tunnel::copy(client.into_inner().io, switched).await;
+    async fn switch(self, switched: super::handler::Switched, record: Option<Box<Record>>) {
+        let Some(client) = Rc::into_inner(self.client) else { return };
+        let moved = tunnel::copy(client.into_inner().io, switched).await;
+        if let Some(mut record) = record {
+            record.received.set(moved.up);
+            record.ended(moved.down, None);
         }
     }
 }
@@ -330,12 +339,6 @@ fn framing(method: &Method, version: Version, status: StatusCode, body: &Body) -
         None if version == Version::Http11 => Framing::Chunked,
         None => Framing::UntilClose,
     }
-}
-
-/// Whether the connection can be used again: the request was read to its end, or is still being sent on
-/// while its response streams.
-fn read_up_or_sending(read_up: bool, body: &Body) -> bool {
-    read_up || body.length().is_none_or(|length| length > 0)
 }
 
 /// The body of a request, read from the connection as its reader asks for it.

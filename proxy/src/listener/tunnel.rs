@@ -12,9 +12,15 @@ use crate::net::{Io, Watchdog};
 /// Bytes one side may be ahead of the other.
 const HIGH_WATER: usize = 64 << 10;
 
+/// Bytes that went through.
+pub(super) struct Moved {
+    pub(super) up: u64,
+    pub(super) down: u64,
+}
+
 /// Copies until both directions have ended, one side fails, or nothing moved for too long. When the program
 /// drains, the connection lives on until the end of the drain.
-pub(crate) async fn copy(client: Io, switched: Switched) {
+pub(crate) async fn copy(client: Io, switched: Switched) -> Moved {
     let Switched { io: server, idle } = switched;
     let mut up = Direction::default();
     let mut down = Direction::default();
@@ -39,6 +45,7 @@ pub(crate) async fn copy(client: Io, switched: Switched) {
     })
     .await;
     let _ = tokio::time::timeout(Duration::from_secs(1), client.shutdown()).await;
+    Moved { up: up.moved, down: down.moved }
 }
 
 /// One way: what is read from one side is queued on the other.
@@ -46,11 +53,13 @@ pub(crate) async fn copy(client: Io, switched: Switched) {
 struct Direction {
     ended: bool,
     passed_on: bool,
+    moved: u64,
 }
 
 impl Direction {
     fn queue_input(&mut self, from: &mut Io, to: &mut Io) {
         if !from.input.is_empty() {
+            self.moved += from.input.len() as u64;
             to.output.push(from.input.split().freeze());
         }
     }

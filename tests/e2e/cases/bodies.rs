@@ -23,6 +23,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("bodies::fifty_megabytes_each_way_over_http2", large_h2),
         Case::needing("bodies::fifty_megabytes_each_way_with_curl", &[Need::Curl], large_curl),
         Case::new("bodies::an_early_response_is_passed_on_while_the_client_sends", early),
+        Case::new("bodies::a_response_that_begins_first_costs_the_upload_nothing", both_at_once),
         Case::new("bodies::responses_without_content", bodiless),
         Case::new("bodies::the_client_that_waits_for_100_gets_it", expect_continue),
         Case::new("bodies::too_large_is_413", too_large),
@@ -197,6 +198,46 @@ fn early() {
         let (got, ()) = tokio::join!(h2::read(answer), h2::send(&mut stream, &upload, false));
         assert_eq!((got.status, got.text().as_str()), (413, "too much"));
     });
+}
+
+/// The RS begins its response while much of the request waits for it in every buffer on the way.
+fn both_at_once() {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let origin = Origin::scripted(move |peer| {
+        let head = peer.head()?;
+        let _ = wait.lock().unwrap().recv();
+        peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+        let _ = wait.lock().unwrap().recv();
+        let (body, _) = peer.body(&head)?;
+        peer.send(format!("40\r\n{}\r\n0\r\n\r\n", sha256(&body)))
+    });
+    let program = site_with(&origin, "client_max_body_size: 0", "").start();
+    let mut client = program.connect("http");
+    let mut reading = Client::sharing(&client);
+    // More than the kernel keeps in the buffers on the way.
+    let upload = content(120 << 20, 7);
+    let bytes = upload.clone();
+    let sent = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&sent);
+    let sending = std::thread::spawn(move || {
+        client.send("POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n");
+        // Many small chunks: what waits holds more than one of them.
+        for many in bytes.chunks(100_000) {
+            let chunks = many
+                .chunks(1000)
+                .flat_map(|chunk| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
+            client.send(chunks.collect::<Vec<u8>>());
+            counter.fetch_add(many.len() as u64, Ordering::Relaxed);
+        }
+        client.send("0\r\n\r\n");
+    });
+    assert!(stalled(&sent) < upload.len() as u64, "nothing waits");
+    go.send(()).unwrap();
+    assert_eq!(reading.head().part(1), "200");
+    go.send(()).unwrap();
+    assert_eq!(String::from_utf8(reading.exactly(4 + 64)).unwrap()[4..], sha256(&upload));
+    sending.join().unwrap();
 }
 
 fn bodiless() {

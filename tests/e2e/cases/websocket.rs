@@ -59,6 +59,11 @@ fn echo() {
         client.send(&lot);
         assert_eq!(client.exactly(lot.len()), lot);
     }
+    // The line comes when the connection ends, with what went through.
+    let line = program.logged("/ws");
+    assert_eq!(line["status"], 101);
+    assert_eq!(line["bytes_in"], 4 + 400 + (256 << 10));
+    assert_eq!(line["bytes_out"], 5 + 4 + 400 + (256 << 10));
     let received = origin.received();
     assert_eq!(received[0].field("connection"), Some("Upgrade"));
     assert_eq!(received[0].field("upgrade"), Some("websocket"));

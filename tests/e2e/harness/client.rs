@@ -119,6 +119,11 @@ impl Client {
         Self { wire: Wire::new(Stream::Plain(tcp(address))) }
     }
 
+    /// A second hand on a connection without TLS: one sends while the other reads.
+    pub(crate) fn sharing(other: &Self) -> Self {
+        Self { wire: Wire::new(Stream::Plain(other.socket().try_clone().unwrap())) }
+    }
+
     /// TLS; panics when the handshake fails.
     pub(crate) fn connect_tls(address: SocketAddr, tls: &Tls) -> Self {
         Self::try_tls(address, tls).unwrap()
