@@ -11,9 +11,8 @@ use http::{Method, StatusCode};
 
 use crate::body::{Body, Frame};
 use crate::drain::Drain;
-use crate::error::Error;
 use crate::h1;
-use crate::listener::{Handler, Request, Response, serve_h1};
+use crate::listener::{Handler, Refused, Request, Response, serve_h1};
 use crate::message::RequestHead;
 use crate::net::{Io, Stream};
 use crate::state::Limits;
@@ -89,8 +88,8 @@ impl Handler for Demo {
         response
     }
 
-    fn refuse(&self, _: &SocketAddr, error: Error) -> Response {
-        Response::failed(&error)
+    fn refuse(&self, _: &SocketAddr, refused: Refused) -> Response {
+        Response::failed(&refused.error)
     }
 }
 

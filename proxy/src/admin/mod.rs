@@ -10,9 +10,8 @@ use http::{Method, StatusCode};
 use tokio::net::TcpListener;
 
 use crate::drain::Draining;
-use crate::error::Error;
 use crate::h1;
-use crate::listener::{Handler, Request, Response, serve_h1};
+use crate::listener::{Handler, Refused, Request, Response, serve_h1};
 use crate::net::{Io, Stream};
 use crate::state::Limits;
 
@@ -78,8 +77,8 @@ impl Handler for Admin {
         }
     }
 
-    fn refuse(&self, (): &(), error: Error) -> Response {
-        Response::failed(&error)
+    fn refuse(&self, (): &(), refused: Refused) -> Response {
+        Response::failed(&refused.error)
     }
 }
 

@@ -16,7 +16,7 @@ use self::retry::{Attempt, may_retry};
 use crate::access_log::{Lines, Matched, Record};
 use crate::body::Body;
 use crate::error::Error;
-use crate::listener::{Connection, Handler, Request, Response, Switched};
+use crate::listener::{Connection, Handler, Refused, Request, Response, Switched};
 use crate::message::{RequestHead, ResponseHead};
 use crate::pool::Excluded;
 use crate::route::{Outcome, normalise_host, normalise_path};
@@ -56,9 +56,11 @@ impl Handler for Forwarder {
         finish(answered, record)
     }
 
-    fn refuse(&self, connection: &Connection, error: Error) -> Response {
+    fn refuse(&self, connection: &Connection, refused: Refused) -> Response {
         let view = self.current.view();
-        finish(Err(error), self.record(&view, connection, connection.peer.ip(), Rc::default()))
+        let mut record = self.record(&view, connection, connection.peer.ip(), Rc::default());
+        record.head = refused.head.map(|head| *head);
+        finish(Err(refused.error), record)
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Buf;
 use http::{Method, StatusCode};
 
-use super::handler::{Handler, Request, Response};
+use super::handler::{Handler, Refused, Request, Response, Switched};
 use super::{date, tunnel};
 use crate::access_log::Record;
 use crate::body::{Body, Frame, Source};
@@ -48,7 +48,7 @@ pub(crate) async fn serve<H: Handler>(
         let (response, facts) = match session.read_head().await {
             Ok(None) => return,
             Ok(Some((request, facts))) => (handler.handle(connection, request).await, facts),
-            Err(error) => (handler.refuse(connection, error), Facts::of_no_request()),
+            Err(refused) => (handler.refuse(connection, refused), Facts::of_no_request()),
         };
         session.first = false;
         match session.respond(response, &facts).await {
@@ -98,18 +98,18 @@ impl Facts {
 enum Next {
     Request,
     Close,
-    Switch(super::handler::Switched, Option<Box<Record>>),
+    Switch(Switched, Option<Box<Record>>),
 }
 
 impl Session<'_> {
     /// The next request; `None` when the client leaves, is idle for too long or we drain.
-    async fn read_head(&mut self) -> Result<Option<(Request, Facts)>, Error> {
+    async fn read_head(&mut self) -> Result<Option<(Request, Facts)>, Refused> {
         let mut head = RequestHead::default();
         let Some(meta) = self.read_meta(&mut head).await? else { return Ok(None) };
         let mut client = self.client.borrow_mut();
         client.io.input.advance(meta.consumed);
         if matches!(meta.framing, Framing::Length(length) if length > self.limits.body_size) {
-            return Err(Error::BodyTooLarge);
+            return Err(Refused { head: Some(Box::new(head)), error: Error::BodyTooLarge });
         }
         client.decoder = Decoder::new(meta.framing, &self.limits.codec);
         client.body_left = self.limits.body_size;
@@ -317,7 +317,7 @@ impl Session<'_> {
         let _ = tokio::time::timeout(LINGER_TIME, quiet).await;
     }
 
-    async fn switch(self, switched: super::handler::Switched, record: Option<Box<Record>>) {
+    async fn switch(self, switched: Switched, record: Option<Box<Record>>) {
         let Some(client) = Rc::into_inner(self.client) else { return };
         let moved = tunnel::copy(client.into_inner().io, switched).await;
         if let Some(mut record) = record {

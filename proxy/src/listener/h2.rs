@@ -1,6 +1,7 @@
 //! HTTP/2 toward clients, through hyper: its types end here.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -13,9 +14,10 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::handler::{Handler, Request, Response};
+use super::handler::{Handler, Refused, Request, Response};
 use crate::access_log::Record;
 use crate::body::{Body, Frame, Source};
 use crate::drain::Draining;
@@ -33,6 +35,9 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 /// Response bytes kept per stream while the client's window is closed.
 const SEND_BUFFER: usize = 64 << 10;
+/// How long, and for how many bytes, the body of a request that was answered early is read on.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 256 << 10;
 /// Interval of pings to a silent client.
 const PING: Duration = Duration::from_secs(30);
 
@@ -48,13 +53,18 @@ pub(crate) async fn serve<H: Handler + 'static>(
 {
     let activity = Rc::new(Activity { streams: Cell::new(0), last: Cell::new(Instant::now()) });
     let body_size = limits.body_size;
-    let service = service_fn(|request| {
+    let service = service_fn(|request: http::Request<Incoming>| {
         let (handler, connection) = (Rc::clone(&handler), Rc::clone(&connection));
         let open = activity.open();
         async move {
-            let response = match convert_request(request, body_size) {
+            let (parts, incoming) = request.into_parts();
+            let incoming = (!incoming.is_end_stream()).then(|| Rc::new(RefCell::new(incoming)));
+            if let Some(incoming) = &incoming {
+                tokio::task::spawn_local(linger(Rc::clone(incoming), open.ended()));
+            }
+            let response = match convert_request(parts, incoming, body_size) {
                 Ok(request) => handler.handle(&connection, request).await,
-                Err(error) => handler.refuse(&connection, error),
+                Err(refused) => handler.refuse(&connection, refused),
             };
             Ok::<_, std::convert::Infallible>(convert_response(response, open))
         }
@@ -96,7 +106,7 @@ struct Activity {
 impl Activity {
     fn open(self: &Rc<Self>) -> OpenStream {
         self.streams.set(self.streams.get() + 1);
-        OpenStream(Rc::clone(self))
+        OpenStream { activity: Rc::clone(self), ended: Rc::default() }
     }
 
     fn is_idle(&self, patience: Duration) -> bool {
@@ -109,14 +119,45 @@ impl Activity {
     }
 }
 
-/// Counts one stream for as long as it lives.
-struct OpenStream(Rc<Activity>);
+/// Counts one stream for as long as its response is under way.
+struct OpenStream {
+    activity: Rc<Activity>,
+    ended: Rc<Notify>,
+}
+
+impl OpenStream {
+    /// Told when the response has ended.
+    fn ended(&self) -> Rc<Notify> {
+        Rc::clone(&self.ended)
+    }
+}
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        self.0.streams.set(self.0.streams.get() - 1);
-        self.0.last.set(Instant::now());
+        self.activity.streams.set(self.activity.streams.get() - 1);
+        self.activity.last.set(Instant::now());
+        self.ended.notify_one();
     }
+}
+
+/// Keeps a request's body for a moment behind its response: a reset at once makes some clients, curl 7.88 among
+/// them, forget the response that came before it.
+async fn linger(incoming: Rc<RefCell<Incoming>>, ended: Rc<Notify>) {
+    ended.notified().await;
+    let mut left = LINGER_BYTES;
+    let at_end = poll_fn(|cx| {
+        let mut incoming = incoming.borrow_mut();
+        loop {
+            match std::task::ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
+                Some(Ok(frame)) => left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len)),
+                Some(Err(_)) | None => return Poll::Ready(()),
+            }
+            if left == 0 {
+                return Poll::Ready(());
+            }
+        }
+    });
+    let _ = tokio::time::timeout(LINGER, at_end).await;
 }
 
 /// Spawns on the worker's own thread.
@@ -132,46 +173,48 @@ where
     }
 }
 
-fn convert_request(request: http::Request<Incoming>, body_size: u64) -> Result<Request, Error> {
-    let (parts, incoming) = request.into_parts();
+fn convert_request(
+    parts: http::request::Parts,
+    incoming: Option<Rc<RefCell<Incoming>>>,
+    body_size: u64,
+) -> Result<Request, Refused> {
     if parts.method == http::Method::CONNECT {
-        return Err(Error::Head(h1::HeadError::Connect));
+        return Err(Error::Head(h1::HeadError::Connect).into());
     }
     let mut headers = Headers::new();
     for (name, value) in &parts.headers {
         // HTTP/2 could carry what would become a line of its own in HTTP/1.1 (RFC 9113 10.3).
         if !h1::valid_name(name.as_str().as_bytes()) || !h1::valid_value(value.as_bytes()) {
-            return Err(Error::Head(h1::HeadError::FieldValue));
+            return Err(Error::Head(h1::HeadError::FieldValue).into());
         }
         headers.append(name.as_str(), value.as_bytes());
     }
     let authority = match (parts.uri.authority(), headers.get("host")) {
         (Some(authority), Some(host)) if authority.as_str().as_bytes() != host => {
-            return Err(Error::Host);
+            return Err(Error::Host.into());
         }
         (Some(authority), _) => authority.as_str().to_owned(),
         (None, Some(host)) => String::from_utf8(host.to_vec()).map_err(|_| Error::Host)?,
-        (None, None) => return Err(Error::Host),
+        (None, None) => return Err(Error::Host.into()),
     };
     headers.remove("host");
     headers.join("cookie", b"; ");
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
-    let length = incoming.size_hint().exact();
-    if length.is_some_and(|length| length > body_size) {
-        return Err(Error::BodyTooLarge);
-    }
-    let received = Rc::new(Cell::new(0));
-    let body = if incoming.is_end_stream() {
-        Body::empty()
-    } else {
-        Body::stream(RequestBody { incoming, left: body_size, length }).counted(Rc::clone(&received))
-    };
     let head = RequestHead { method: parts.method, target, authority, version: Version::Http2, headers };
+    let received = Rc::new(Cell::new(0));
+    let Some(incoming) = incoming else {
+        return Ok(Request { head, body: Body::empty(), upgrade: false, received });
+    };
+    let length = incoming.borrow().size_hint().exact();
+    if length.is_some_and(|length| length > body_size) {
+        return Err(Refused { head: Some(Box::new(head)), error: Error::BodyTooLarge });
+    }
+    let body = Body::stream(RequestBody { incoming, left: body_size, length }).counted(Rc::clone(&received));
     Ok(Request { head, body, upgrade: false, received })
 }
 
 struct RequestBody {
-    incoming: Incoming,
+    incoming: Rc<RefCell<Incoming>>,
     left: u64,
     length: Option<u64>,
 }
@@ -179,7 +222,8 @@ struct RequestBody {
 impl Source for RequestBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
         loop {
-            let frame = match std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+            let polled = Pin::new(&mut *self.incoming.borrow_mut()).poll_frame(cx);
+            let frame = match std::task::ready!(polled) {
                 None => return Poll::Ready(None),
                 Some(Err(_)) => return Poll::Ready(Some(Err(Error::ClientGone))),
                 Some(Ok(frame)) => frame,

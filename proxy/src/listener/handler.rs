@@ -21,6 +21,19 @@ pub(crate) struct Request {
     pub(crate) received: Rc<Cell<u64>>,
 }
 
+/// What is no request, or one that is not handed on.
+pub(crate) struct Refused {
+    /// The head, where it could be read.
+    pub(crate) head: Option<Box<RequestHead>>,
+    pub(crate) error: Error,
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self { head: None, error }
+    }
+}
+
 /// What the client gets.
 pub(crate) struct Response {
     pub(crate) head: ResponseHead,
@@ -67,6 +80,6 @@ pub(crate) trait Handler {
     /// The answer to a request.
     async fn handle(&self, connection: &Self::Connection, request: Request) -> Response;
 
-    /// The answer to what was no request.
-    fn refuse(&self, connection: &Self::Connection, error: Error) -> Response;
+    /// The answer to what is not handed on.
+    fn refuse(&self, connection: &Self::Connection, refused: Refused) -> Response;
 }

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 pub(crate) use self::h1::serve as serve_h1;
-pub(crate) use self::handler::{Handler, Request, Response, Switched};
+pub(crate) use self::handler::{Handler, Refused, Request, Response, Switched};
 use crate::drain::Draining;
 use crate::net::{Io, Stream};
 use crate::state::View;

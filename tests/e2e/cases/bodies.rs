@@ -27,6 +27,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("bodies::responses_without_content", bodiless),
         Case::new("bodies::the_client_that_waits_for_100_gets_it", expect_continue),
         Case::new("bodies::too_large_is_413", too_large),
+        Case::needing("bodies::curl_learns_that_its_upload_is_too_large", &[Need::Curl], too_large_curl),
         Case::new("bodies::a_response_that_breaks_off_does_not_look_complete", cut_short),
         Case::new("bodies::a_request_that_breaks_off_does_not_look_complete", request_cut_short),
         Case::new("bodies::a_client_that_does_not_read_stops_the_rs", backpressure_down),
@@ -317,6 +318,23 @@ fn too_large() {
     // 0 is no limit.
     let program = site_with(&origin, "client_max_body_size: 0", "").start();
     assert_eq!(program.ask("http", &Request::post("a.test", "/", vec![b'x'; 70 << 20])).status, 200);
+}
+
+/// A client that is told 413 while it has far more to send, as curl does it.
+fn too_large_curl() {
+    let origin = Origin::named("never asked");
+    let program = site_with(&origin, "client_max_body_size: 1k", "").start();
+    let file = program.path().join("upload");
+    std::fs::write(&file, content(40 << 20, 1)).unwrap();
+    let (file, ca) = (file.display().to_string(), program.path().join("certs/dev-ca.pem"));
+    for (version, path) in [("--http1.1", "/one"), ("--http2", "/two")] {
+        let arguments = [version, "--cacert", ca.to_str().unwrap(), "--upload-file", &file];
+        let got = curl("localhost", program.listener("https"), path, &arguments);
+        let text = String::from_utf8_lossy(&got.body);
+        assert!(text.starts_with("413 "), "{version}: {text} {}", got.stderr);
+        let line = program.logged(path);
+        assert_eq!((line["status"].as_u64(), line["method"].as_str()), (Some(413), Some("PUT")));
+    }
 }
 
 fn cut_short() {
