@@ -139,14 +139,3 @@ fn an_own_address_is_not_forwarded_to() {
     assert_eq!(node.drops(), [NotOurs]);
     assert!(node.receive_plain(&ping(Ipv4Addr::new(10, 0, 0, 11))).is_some());
 }
-
-#[test]
-fn a_gre_checksum_over_a_merged_packet_is_refused() {
-    let mut node = Node::new(&[l7()]);
-    let mut inner = tcp_packet(CLIENT, tcp::SYN, &[], &[]);
-    let header = open_checksum(&mut inner, virtio::GSO_NONE, 0);
-    let header = virtio::Header { csum_start: header.csum_start + (LINK + 32) as u16, ..header };
-    let outer = gre_packet(L4, L7, gre::Header { checksum: Some(0), ..keyed() }, &inner);
-    assert_eq!(node.receive(header, &outer), None);
-    assert_eq!(node.drops(), [BadOffload]);
-}

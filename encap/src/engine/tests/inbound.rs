@@ -207,3 +207,13 @@ fn offloads_must_fit_the_inner_packet() {
     }
     assert_eq!(node.drops(), vec![DropReason::BadOffload; wrong.len()]);
 }
+
+#[test]
+fn a_gre_checksum_in_front_of_merged_packets_is_the_kernels_business() {
+    let mut node = open();
+    let mut inner = tcp_packet(ANSWER, tcp::ACK, &[], &[3; 3000]);
+    let header = merged(open_checksum(&mut inner, virtio::GSO_TCPV4, 1420), 32);
+    let outer = gre_packet(L4, L7, gre::Header { checksum: Some(0xbad), ..keyed() }, &inner);
+    assert!(node.receive(header, &outer).is_some());
+    assert_eq!(node.drops(), []);
+}
