@@ -7,15 +7,27 @@ mod common;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
+use std::process::ExitCode;
 use std::time::Duration;
 
-use common::{A, B, pair, privileged};
+use common::{A, B, case, pair, run};
 use encap::batch::Batch;
 use encap::device::{MAX_FRAME_BYTES, Tun, TunError};
 use encap::linux::namespace::Namespace;
 use encap::linux::netlink::{Address, Netlink, Route};
 use encap::socket::{PacketReceiver, RawSender, SendReport, open_guard, open_receivers, open_sender};
 use rustix::event::{PollFd, PollFlags, Timespec};
+
+fn main() -> ExitCode {
+    run(vec![
+        case("a_tun_hands_over_and_takes_whole_frames", a_tun_hands_over_and_takes_whole_frames),
+        case("only_gre_to_the_local_address_is_received", only_gre_to_the_local_address_is_received),
+        case("fragments_of_outer_packets_are_put_together", fragments_of_outer_packets_are_put_together),
+        case("the_key_chooses_the_receiver", the_key_chooses_the_receiver),
+        case("the_loopback_interface_works_as_underlay", the_loopback_interface_works_as_underlay),
+        case("the_guard_keeps_the_kernel_quiet", the_guard_keeps_the_kernel_quiet),
+    ])
+}
 
 fn readable(descriptor: impl AsFd, patience: Duration) -> bool {
     let timeout = Timespec { tv_sec: 0, tv_nsec: patience.subsec_nanos().into() };
@@ -71,11 +83,7 @@ fn receive_all(receiver: &mut PacketReceiver, at_least: usize) -> Vec<Vec<u8>> {
     frames
 }
 
-#[test]
 fn a_tun_hands_over_and_takes_whole_frames() {
-    if !privileged() {
-        return;
-    }
     let own = Ipv4Addr::new(172, 16, 0, 1);
     let tun = Namespace::new()
         .unwrap()
@@ -136,11 +144,7 @@ fn a_tun_hands_over_and_takes_whole_frames() {
     assert_eq!(tun.read(&mut [0; 64]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
 }
 
-#[test]
 fn only_gre_to_the_local_address_is_received() {
-    if !privileged() {
-        return;
-    }
     let (left, right) = pair();
     let (receivers, _guard) = right
         .run_in(|| (open_receivers(index("right"), B, 1).unwrap(), open_guard("right", B).unwrap()))
@@ -170,11 +174,7 @@ fn only_gre_to_the_local_address_is_received() {
     assert_eq!(receiver.take_drops().unwrap(), 0);
 }
 
-#[test]
 fn fragments_of_outer_packets_are_put_together() {
-    if !privileged() {
-        return;
-    }
     let (left, right) = pair();
     let receivers = right.run_in(|| open_receivers(index("right"), B, 1).unwrap()).unwrap();
     let mut receiver = PacketReceiver::new(receivers.into_iter().next().unwrap());
@@ -190,11 +190,7 @@ fn fragments_of_outer_packets_are_put_together() {
     assert_eq!(&frames[0][44..], &whole[20..]);
 }
 
-#[test]
 fn the_key_chooses_the_receiver() {
-    if !privileged() {
-        return;
-    }
     let (left, right) = pair();
     let receivers = right.run_in(|| open_receivers(index("right"), B, 3).unwrap()).unwrap();
     let mut receivers: Vec<_> = receivers.into_iter().map(PacketReceiver::new).collect();
@@ -219,11 +215,7 @@ fn the_key_chooses_the_receiver() {
     assert_eq!(got, expected);
 }
 
-#[test]
 fn the_loopback_interface_works_as_underlay() {
-    if !privileged() {
-        return;
-    }
     let (one, two) = (Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2));
     let namespace = Namespace::new().unwrap();
     let (receivers, sender, _guard) = namespace
@@ -245,11 +237,7 @@ fn the_loopback_interface_works_as_underlay() {
     assert_eq!(&frames[0][44..], &packet[20..]);
 }
 
-#[test]
 fn the_guard_keeps_the_kernel_quiet() {
-    if !privileged() {
-        return;
-    }
     let (left, right) = pair();
     let sender = RawSender::new(left.run_in(|| open_sender("left", A).unwrap()).unwrap());
     let icmp = left

@@ -7,17 +7,28 @@ mod common;
 
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd as _;
+use std::process::ExitCode;
 
-use common::{A, B, pair, privileged};
+use common::{A, B, case, pair, run};
 use encap::linux::namespace::Namespace;
 use encap::linux::netlink::{Address, Ipv4Setting, Netlink, Route, Rule, RuleAction};
 
+fn main() -> ExitCode {
+    run(vec![
+        case("links_can_be_made_found_changed_and_deleted", links_can_be_made_found_changed_and_deleted),
+        case(
+            "settings_of_a_device_can_be_changed_without_proc",
+            settings_of_a_device_can_be_changed_without_proc,
+        ),
+        case("a_veth_reaches_the_other_namespace", a_veth_reaches_the_other_namespace),
+        case("a_link_can_be_moved", a_link_can_be_moved),
+        case("addresses_routes_and_rules_come_and_go", addresses_routes_and_rules_come_and_go),
+        case("a_program_starts_inside_a_namespace", a_program_starts_inside_a_namespace),
+    ])
+}
+
 const PROTOCOL: u8 = 71;
-#[test]
 fn links_can_be_made_found_changed_and_deleted() {
-    if !privileged() {
-        return;
-    }
     let outside = Netlink::open().unwrap().links().unwrap();
     Namespace::new()
         .unwrap()
@@ -48,11 +59,7 @@ fn links_can_be_made_found_changed_and_deleted() {
     assert_eq!(Netlink::open().unwrap().links().unwrap(), outside);
 }
 
-#[test]
 fn settings_of_a_device_can_be_changed_without_proc() {
-    if !privileged() {
-        return;
-    }
     Namespace::new()
         .unwrap()
         .run_in(|| {
@@ -83,22 +90,14 @@ fn settings_of_a_device_can_be_changed_without_proc() {
         .unwrap();
 }
 
-#[test]
 fn a_veth_reaches_the_other_namespace() {
-    if !privileged() {
-        return;
-    }
     let (left, right) = pair();
     let listener = right.run_in(|| std::net::TcpListener::bind((B, 7000)).unwrap()).unwrap();
     left.run_in(|| std::net::TcpStream::connect((B, 7000)).unwrap()).unwrap();
     assert_eq!(listener.accept().unwrap().1.ip(), A);
 }
 
-#[test]
 fn a_link_can_be_moved() {
-    if !privileged() {
-        return;
-    }
     let (from, to) = (Namespace::new().unwrap(), Namespace::new().unwrap());
     from.run_in(|| {
         let mut netlink = Netlink::open().unwrap();
@@ -111,11 +110,7 @@ fn a_link_can_be_moved() {
     assert!(to.run_in(|| Netlink::open().unwrap().link("moves").unwrap()).unwrap().is_some());
 }
 
-#[test]
 fn addresses_routes_and_rules_come_and_go() {
-    if !privileged() {
-        return;
-    }
     let (left, _right) = pair();
     left.run_in(|| {
         let mut netlink = Netlink::open().unwrap();
@@ -180,11 +175,7 @@ fn addresses_routes_and_rules_come_and_go() {
     .unwrap();
 }
 
-#[test]
 fn a_program_starts_inside_a_namespace() {
-    if !privileged() {
-        return;
-    }
     let (left, _right) = pair();
     let mut command = std::process::Command::new("cat");
     command.arg("/proc/net/dev").stdout(std::process::Stdio::piped());

@@ -11,7 +11,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{A, B, pair, privileged};
+use common::{A, B, case, pair};
 use encap::config::{Isolation, Tunnel};
 use encap::linux::capability;
 use encap::linux::namespace::Namespace;
@@ -43,24 +43,30 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    if arguments.iter().any(|argument| argument == "--list") || !privileged() {
-        return ExitCode::SUCCESS;
-    }
-    for (threads, isolation) in [("1", "device"), ("2", "device"), ("1", "namespace")] {
-        let (left, right) = pair();
-        let mut server = start(&right, "server", threads, isolation);
-        let mut said = String::new();
-        BufReader::new(server.stdout.take().unwrap()).read_line(&mut said).unwrap();
-        assert_eq!(said, "ready\n");
-        let mut client = start(&left, "client", threads, isolation);
-        assert!(client.wait().unwrap().success(), "client, {threads} threads, {isolation}");
-        assert!(server.wait().unwrap().success(), "server, {threads} threads, {isolation}");
-        println!("path with {threads} threads, isolation {isolation} ... ok");
-    }
-    let (left, _right) = pair();
-    assert!(start(&left, "vanished", "1", "device").wait().unwrap().success());
-    println!("path that loses its device ... ok");
-    ExitCode::SUCCESS
+    let there_and_back = |(threads, isolation)| {
+        case(format!("path_with_{threads}_threads_isolation_{isolation}"), move || {
+            carries(threads, isolation)
+        })
+    };
+    let mut cases: Vec<_> =
+        [("1", "device"), ("2", "device"), ("1", "namespace")].into_iter().map(there_and_back).collect();
+    cases.push(case("path_that_loses_its_device", || {
+        let (left, _right) = pair();
+        assert!(start(&left, "vanished", "1", "device").wait().unwrap().success());
+    }));
+    common::run(cases)
+}
+
+/// A server behind one node and a client behind the other.
+fn carries(threads: &str, isolation: &str) {
+    let (left, right) = pair();
+    let mut server = start(&right, "server", threads, isolation);
+    let mut said = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    assert_eq!(said, "ready\n");
+    let mut client = start(&left, "client", threads, isolation);
+    assert!(client.wait().unwrap().success(), "client");
+    assert!(server.wait().unwrap().success(), "server");
 }
 
 fn start(namespace: &Namespace, node: &str, threads: &str, isolation: &str) -> Child {

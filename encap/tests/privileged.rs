@@ -1,7 +1,7 @@
 //! The privileged helper, each case in a process and a network namespace of its own: started without the test
 //! harness, because the helper is forked from a process with one thread.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test program")]
+#![allow(clippy::unwrap_used, reason = "a test program")]
 
 mod common;
 
@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use common::{A, B, pair, privileged};
+use common::{A, B, case, pair};
 use encap::config::{ForwardTo, Isolation, Tunnel};
 use encap::device::{MAX_FRAME_BYTES, Tun};
 use encap::linux::namespace::{Namespace, enter_user_namespace};
@@ -56,19 +56,7 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    if arguments.iter().any(|argument| argument == "--list") || !privileged() {
-        return ExitCode::SUCCESS;
-    }
-    let wanted = arguments.iter().find(|argument| !argument.starts_with('-'));
-    let mut failed = false;
-    for (name, _, code) in
-        CASES.iter().filter(|case| wanted.is_none_or(|wanted| case.0.contains(wanted.as_str())))
-    {
-        let outcome = std::panic::catch_unwind(|| run(name, *code));
-        println!("privileged {name} ... {}", if outcome.is_ok() { "ok" } else { "FAILED" });
-        failed |= outcome.is_err();
-    }
-    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    common::run(CASES.iter().map(|&(name, _, code)| case(name, move || run(name, code))).collect())
 }
 
 /// Runs a case between `left` (here) and `right`; afterwards nothing is left in `left`.

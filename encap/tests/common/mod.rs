@@ -4,28 +4,46 @@
 
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd as _;
+use std::process::ExitCode;
 
 use encap::linux::capability::{self, Capability};
 use encap::linux::namespace::Namespace;
 use encap::linux::netlink::{Address, Netlink, Route};
+use libtest_mimic::{Arguments, Trial};
 
 /// Address of the left end of [`pair`].
 pub const A: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// Address of the right end of [`pair`].
 pub const B: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 
-/// Whether the test can run; says so when not.
-pub fn privileged() -> bool {
-    let able =
-        [Capability::NetAdmin, Capability::NetRaw, Capability::SysAdmin].into_iter().all(capability::has);
-    if !able {
-        #[expect(clippy::print_stderr, reason = "says why the test is skipped")]
-        {
-            eprintln!("skipped: needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_SYS_ADMIN");
-        }
-    }
-    able
+/// A case: its name and what it does.
+pub type Case = (String, Box<dyn FnOnce() + Send>);
+
+/// Makes a case.
+pub fn case(name: impl Into<String>, body: impl FnOnce() + Send + 'static) -> Case {
+    (name.into(), Box::new(body))
 }
+
+/// Runs the cases one after the other. Without the rights they need they are shown as ignored with the reason, or
+/// fail where `INGRE_TESTS=all` says that none may be left out.
+pub fn run(cases: Vec<Case>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    let needed = [Capability::NetAdmin, Capability::NetRaw, Capability::SysAdmin];
+    let able = needed.into_iter().all(capability::has);
+    let all = std::env::var("INGRE_TESTS").is_ok_and(|wanted| wanted == "all");
+    let trials = cases.into_iter().map(|(name, body)| match (able, all) {
+        (true, _) => Trial::test(name, || {
+            body();
+            Ok(())
+        }),
+        (false, true) => Trial::test(name, || Err(format!("cannot run here: {NEEDS}").into())),
+        (false, false) => Trial::test(name, || Ok(())).with_kind(NEEDS).with_ignored_flag(true),
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+const NEEDS: &str = "needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_SYS_ADMIN";
 
 /// Two namespaces joined by a veth pair, `left` with 192.0.2.1 and `right` with 192.0.2.2.
 pub fn pair() -> (Namespace, Namespace) {
