@@ -457,14 +457,7 @@ fn backpressure_down_h2() {
 }
 
 fn backpressure_up() {
-    let (over, held) = std::sync::mpsc::channel::<()>();
-    let held = std::sync::Mutex::new(held);
-    let origin = Origin::scripted(move |peer| {
-        peer.head()?;
-        // Until the case is over.
-        let _ = held.lock().unwrap().recv();
-        Ok(())
-    });
+    let (origin, over) = Origin::stuck();
     let program = site_with(&origin, "client_max_body_size: 0", "").start();
     let before = program.resident();
     let sent = Arc::new(AtomicU64::new(0));

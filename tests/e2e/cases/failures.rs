@@ -180,13 +180,7 @@ fn read_timeout() {
 }
 
 fn send_timeout() {
-    let (over, held) = std::sync::mpsc::channel::<()>();
-    let held = std::sync::Mutex::new(held);
-    let origin = Origin::scripted(move |peer| {
-        peer.head()?;
-        let _ = held.lock().unwrap().recv();
-        Ok(())
-    });
+    let (origin, over) = Origin::stuck();
     let program = site_with(&origin, "client_max_body_size: 0", "send_timeout: 1s").start();
     let mut client = program.connect("http");
     client.send(format!("POST /stuck HTTP/1.1\r\nHost: a.test\r\nContent-Length: {}\r\n\r\n", 1_u64 << 30));

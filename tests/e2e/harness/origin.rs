@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use super::client::limit;
@@ -124,6 +125,19 @@ impl Origin {
     /// Answers every request with 200 and this text.
     pub(crate) fn named(text: &'static str) -> Self {
         Self::serving(move |_| ok(text))
+    }
+
+    /// Reads the head of a request and nothing behind it, until what comes with it is dropped.
+    pub(crate) fn stuck() -> (Self, Sender<()>) {
+        let (over, held) = channel::<()>();
+        let held = Mutex::new(held);
+        let origin = Self::scripted(move |peer| {
+            peer.head()?;
+            // An error says that it is over.
+            let _ = held.lock().unwrap().recv();
+            Ok(())
+        });
+        (origin, over)
     }
 
     /// Does with each connection what `script` does, and then closes it.
