@@ -1,6 +1,5 @@
 //! The command line. Exit codes: 0, 1 (configuration or start failed), 2 (usage).
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -104,8 +103,7 @@ pub(crate) fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nothing is left to tell it to when standard error is closed.
-            let _ = writeln!(std::io::stderr(), "{}", crate::notice::chain(&error));
+            crate::notice::complain(&error);
             ExitCode::from(1)
         }
     }

@@ -15,11 +15,12 @@ pub(crate) fn run(path: &str) -> anyhow::Result<()> {
     if config.process.tunnels.is_empty() {
         bail!("the configuration has no tunnel: add one under `tunnels:`");
     }
-    let carrier = Prepared::new(&config.process.tunnels, config.process.engine_threads)?.start()?;
-    say(&format!("carrying {} tunnels", config.process.tunnels.len()));
+    let prepared = Prepared::new(&config.process.tunnels, config.process.engine_threads)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut signals = Signals::new(&runtime)?;
+    let carrier = prepared.start()?;
+    say(&format!("carrying {} tunnels", config.process.tunnels.len()));
     runtime.block_on(async {
-        let mut signals = Signals::new()?;
         loop {
             tokio::select! {
                 request = signals.next() => match request {

@@ -8,10 +8,16 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "ingre: {line}");
 }
 
-/// An error with everything that led to it. A report of the configuration names its places itself.
-pub(crate) fn chain(error: &anyhow::Error) -> String {
-    if let Some(report) = error.downcast_ref::<yaml::Report>() {
-        return report.to_string();
+/// Says why a command has failed. A report of the configuration names its places itself.
+pub(crate) fn complain(error: &anyhow::Error) {
+    if error.is::<yaml::Report>() {
+        let _ = writeln!(std::io::stderr(), "{error}");
+    } else {
+        say(&chain(error));
     }
-    format!("ingre: {error:#}")
+}
+
+/// An error with everything that led to it; what led to a report is in the report.
+pub(crate) fn chain(error: &anyhow::Error) -> String {
+    if error.is::<yaml::Report>() { error.to_string() } else { format!("{error:#}") }
 }

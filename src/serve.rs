@@ -63,6 +63,9 @@ fn serve(
     handed_in.finish()?;
     let demo = config.process.demo.map(bind_demo).transpose()?;
     encap::linux::capability::drop_all().context("cannot give up privileges")?;
+    // Signals only from here on: no helper is forked any more.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let signals = Signals::new(&runtime)?;
     // Threads only from here on: each would keep the privileges that its maker had.
     let carrier = tunnels.map(Prepared::start).transpose()?.map(Arc::new);
     let demo = demo.map(start_demo).transpose()?;
@@ -106,8 +109,7 @@ fn serve(
         notice: Arc::new(say),
     })?;
     say(&format!("ready, {workers} workers"));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let watched = runtime.block_on(watch(&proxy, path, carrier.as_deref(), &config.process, drain));
+    let watched = runtime.block_on(watch(signals, &proxy, path, carrier.as_deref(), &config.process, drain));
     proxy.finish();
     // The last hold on the tunnels: the helper takes everything down before this returns.
     drop(carrier);
@@ -125,13 +127,13 @@ fn raise_descriptor_limit() {
 
 /// Obeys signals until the program has drained or a part of it has failed.
 async fn watch(
+    mut signals: Signals,
     proxy: &Proxy,
     path: Option<&str>,
     carrier: Option<&Carrier>,
     process: &Process,
     mut drain: proxy::config::Drain,
 ) -> anyhow::Result<()> {
-    let mut signals = Signals::new()?;
     loop {
         let request = tokio::select! {
             request = signals.next() => request,

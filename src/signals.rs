@@ -2,6 +2,7 @@
 
 use std::io;
 
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What an operator asks for.
@@ -15,7 +16,7 @@ pub(crate) enum Request {
     ReopenLog,
 }
 
-/// The signals that are listened to.
+/// The signals that are listened to, from the moment this is made; before, they end the program as usual.
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -24,7 +25,10 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// Starts listening; nothing is lost that comes before somebody asks for it. Not before a helper is
+    /// forked, which would inherit the way to us.
+    pub(crate) fn new(runtime: &Runtime) -> io::Result<Self> {
+        let _entered = runtime.enter();
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

@@ -64,8 +64,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let topology = Topology::build()?;
     let certificates = Certificates::place()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut signals = Signals::new(&runtime)?;
     runtime.block_on(async {
-        let mut signals = Signals::new()?;
         let mut nodes = Nodes::new();
         let (https_at, admin_at) = (v4(&https)?, v4(&admin)?);
         let log = tokio::select! {

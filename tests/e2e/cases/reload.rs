@@ -15,6 +15,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("reload::what_needs_a_restart_is_refused", fixed),
         Case::new("reload::the_drain_is_the_new_one", drain),
         Case::new("reload::an_rs_that_is_added_waits_for_its_first_success", added),
+        Case::new("reload::a_signal_during_the_start_is_heard", during_start),
         Case::new("reload::certificates_are_replaced", certificates),
         Case::new("reload::usr1_opens_the_log_again", reopen),
         Case::new("reload::without_a_file_there_is_none", no_file),
@@ -139,6 +140,16 @@ fn added() {
     assert!(!two.received().is_empty());
     // What is known of the other was kept.
     assert!(!program.stderr().contains(&format!("{} is Down", one.address())));
+}
+
+/// Whoever reads the first line of a start may send a signal: it waits until it can be obeyed.
+fn during_start() {
+    let origin = Origin::named("rs");
+    let program = Setup::new(&config(&[&origin], "type: off")).spawn("run");
+    program.said("listener http serves");
+    program.signal(Signal::HUP);
+    program.said("ingre: reloaded");
+    assert_eq!(program.ask("http", &Request::get("a.test", "/")).text(), "rs");
 }
 
 fn certificates() {

@@ -331,7 +331,12 @@ impl Program {
         };
         let before = verdicts().len();
         self.signal(Signal::HUP);
-        until("the verdict of a reload", || verdicts().get(before).cloned())
+        until("the verdict of a reload", || {
+            let ended = self.stderr.has_ended();
+            let verdict = verdicts().get(before).cloned();
+            assert!(verdict.is_some() || !ended, "it has ended:\n{}", self.stderr());
+            verdict
+        })
     }
 
     /// Resident memory, bytes.
