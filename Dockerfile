@@ -43,6 +43,7 @@ WORKDIR /source
 # The dependencies alone, so that they are compiled again only when a manifest changes. Sections such as [[bench]] name files that
 # are not here yet, and matter to no dependency.
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo .cargo
 COPY proxy/Cargo.toml proxy/
 COPY encap/Cargo.toml encap/
 COPY yaml/Cargo.toml yaml/

@@ -3,7 +3,7 @@
 //! Serving requests goes first: when the reader of the log is too slow, lines are dropped and
 //! [`Log::lost`] grows; a request never waits for its log.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use tokio::time::Instant;
 
+use crate::body::Counter;
 use crate::config;
 use crate::error::Error;
 use crate::message::{RequestHead, Version};
@@ -190,7 +191,7 @@ pub(crate) struct Record {
     pub(crate) peer: SocketAddr,
     pub(crate) https: bool,
     /// The request as it is sent on; none where there was no request that could be read.
-    pub(crate) head: Option<RequestHead>,
+    pub(crate) head: Option<Box<RequestHead>>,
     /// The target as it came, where it is not sent on so.
     pub(crate) asked: Option<String>,
     pub(crate) sni: Option<Rc<str>>,
@@ -202,7 +203,7 @@ pub(crate) struct Record {
     pub(crate) header: Option<Duration>,
     pub(crate) retries: u8,
     pub(crate) reason: Option<Error>,
-    pub(crate) received: Rc<Cell<u64>>,
+    pub(crate) received: Counter,
     pub(crate) sent: u64,
 }
 
@@ -282,9 +283,17 @@ impl Drop for Record {
             retries: self.retries,
         };
         self.view.count(self.listener, self.route.map(|route| route.pool), &ended);
-        if !self.lines.is_on() {
-            return;
+        if self.lines.is_on() {
+            self.write();
         }
+        if let Some(head) = self.head.take() {
+            head.give_back();
+        }
+    }
+}
+
+impl Record {
+    fn write(&self) {
         #[expect(clippy::disallowed_methods, reason = "a log line says when it was written")]
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let head = self.head.as_ref();
@@ -298,7 +307,7 @@ impl Drop for Record {
             peer: self.peer,
             listener: self.view.listener_name(self.listener),
             scheme: if self.https { "https" } else { "http" },
-            protocol: head.map_or("", protocol),
+            protocol: head.map_or("", |head| protocol(head)),
             method: head.map_or("", |head| head.method.as_str()),
             host: head.map_or("", |head| &head.authority),
             target: self.asked.as_deref().or(head.map(|head| head.target.as_str())).unwrap_or_default(),

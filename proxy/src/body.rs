@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::error::Error;
 use crate::message::Headers;
+use crate::net::Output;
 
 /// One piece of a body.
 #[derive(Debug)]
@@ -18,19 +19,60 @@ pub(crate) enum Frame {
     Trailers(Headers),
 }
 
+/// What has become of the next piece of a body that is moved into an output.
+#[derive(Debug)]
+pub(crate) enum Moved {
+    /// So many bytes of the content were appended; more may come.
+    Data(u64),
+    /// So many bytes of the content, maybe none, were appended, and nothing follows.
+    Last(u64),
+    /// The trailer section; nothing was appended and nothing follows.
+    Trailers(Headers),
+}
+
 /// Where the frames of a streamed body come from.
 pub(crate) trait Source {
     /// The next frame; `None` behind the last one.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>>;
 
+    /// Moves the next piece into `output`, as a chunk of its own where the framing asks for it.
+    fn poll_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        output: &mut Output,
+        chunked: bool,
+    ) -> Poll<Result<Moved, Error>>;
+
     /// Bytes still to come, where that is known.
     fn length(&self) -> Option<u64>;
+}
+
+/// A number of bytes that one side counts and another reads; costs nothing where nothing is counted.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Counter(Option<Rc<Cell<u64>>>);
+
+impl Counter {
+    /// Begins with this number.
+    pub(crate) fn new(number: u64) -> Self {
+        Self(Some(Rc::new(Cell::new(number))))
+    }
+
+    fn add(&self, number: u64) {
+        if let Some(count) = &self.0 {
+            count.set(count.get() + number);
+        }
+    }
+
+    /// The number so far.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.as_ref().map_or(0, |count| count.get())
+    }
 }
 
 /// A body. Reading it is what makes its sender go on (backpressure); dropping it unread ends the sender.
 pub(crate) struct Body {
     kind: Kind,
-    counter: Option<Rc<Cell<u64>>>,
+    counter: Counter,
 }
 
 enum Kind {
@@ -42,24 +84,24 @@ enum Kind {
 impl Body {
     /// No content.
     pub(crate) const fn empty() -> Self {
-        Self { kind: Kind::Empty, counter: None }
+        Self { kind: Kind::Empty, counter: Counter(None) }
     }
 
     /// Content that is there already.
     pub(crate) fn full(content: impl Into<Bytes>) -> Self {
         let content = content.into();
         let kind = if content.is_empty() { Kind::Empty } else { Kind::Full(content) };
-        Self { kind, counter: None }
+        Self { kind, counter: Counter(None) }
     }
 
     /// Content that comes from elsewhere.
-    pub(crate) fn stream(source: impl Source + 'static) -> Self {
-        Self { kind: Kind::Stream(Box::new(source)), counter: None }
+    pub(crate) fn stream(source: Box<dyn Source>) -> Self {
+        Self { kind: Kind::Stream(source), counter: Counter(None) }
     }
 
     /// Adds the bytes of every data frame to `counter` as they are read.
-    pub(crate) fn counted(mut self, counter: Rc<Cell<u64>>) -> Self {
-        self.counter = Some(counter);
+    pub(crate) fn counted(mut self, counter: Counter) -> Self {
+        self.counter = counter;
         self
     }
 
@@ -93,10 +135,34 @@ impl Body {
             }
             Kind::Stream(source) => ready!(source.poll_frame(cx)),
         };
-        if let (Some(counter), Some(Ok(Frame::Data(data)))) = (&self.counter, &frame) {
-            counter.set(counter.get() + data.len() as u64);
+        if let Some(Ok(Frame::Data(data))) = &frame {
+            self.counter.add(data.len() as u64);
         }
         Poll::Ready(frame)
+    }
+
+    /// Moves the next piece into `output`, as a chunk of its own where the framing asks for it.
+    pub(crate) fn poll_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        output: &mut Output,
+        chunked: bool,
+    ) -> Poll<Result<Moved, Error>> {
+        let moved = match &mut self.kind {
+            Kind::Empty => Moved::Last(0),
+            Kind::Full(content) => {
+                let content = std::mem::take(content);
+                self.kind = Kind::Empty;
+                let length = content.len() as u64;
+                output.push_body(content, chunked);
+                Moved::Last(length)
+            }
+            Kind::Stream(source) => ready!(source.poll_into(cx, output, chunked))?,
+        };
+        if let Moved::Data(bytes) | Moved::Last(bytes) = &moved {
+            self.counter.add(*bytes);
+        }
+        Poll::Ready(Ok(moved))
     }
 
     /// The next frame; `None` behind the last one.

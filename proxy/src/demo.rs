@@ -24,10 +24,9 @@ use crate::state::Limits;
 pub fn serve(listener: std::net::TcpListener, name: &str) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let local = tokio::task::LocalSet::new();
+    let runtime = crate::local_runtime()?;
     let demo = std::rc::Rc::new(Demo { name: name.to_owned(), address });
-    local.block_on(&runtime, async move {
+    runtime.block_on(async move {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let drain = Drain::new();
         loop {

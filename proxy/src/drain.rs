@@ -1,40 +1,48 @@
 //! Leaving: every connection learns that no further request is wanted on it.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 
 use tokio::sync::watch;
 
 /// Tells everybody to drain.
 #[derive(Debug, Clone)]
-pub(crate) struct Drain(watch::Sender<bool>);
+pub(crate) struct Drain {
+    /// What is asked for every request; set before anybody is told.
+    started: Arc<AtomicBool>,
+    tell: watch::Sender<()>,
+}
 
 impl Drain {
     pub(crate) fn new() -> Self {
-        Self(watch::channel(false).0)
+        Self { started: Arc::default(), tell: watch::channel(()).0 }
     }
 
     /// From now on nothing new is begun.
     pub(crate) fn start(&self) {
-        self.0.send_replace(true);
+        self.started.store(true, Ordering::SeqCst);
+        self.tell.send_replace(());
     }
 
     pub(crate) fn draining(&self) -> Draining {
-        let receiver = self.0.subscribe();
-        Draining { receiver, started: None }
+        Draining { started: Arc::clone(&self.started), told: self.tell.subscribe(), waiting: None }
     }
 }
 
 /// One connection's view of it.
 pub(crate) struct Draining {
-    receiver: watch::Receiver<bool>,
-    started: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    started: Arc<AtomicBool>,
+    told: watch::Receiver<()>,
+    /// Who is woken, and what wakes it: set up once, since a connection waits again and again.
+    waiting: Option<(Waker, Pin<Box<dyn Future<Output = ()>>>)>,
 }
 
 impl Draining {
     /// Whether the drain has started.
     pub(crate) fn has_started(&self) -> bool {
-        *self.receiver.borrow()
+        self.started.load(Ordering::SeqCst)
     }
 
     /// Ready once the drain has started.
@@ -42,14 +50,23 @@ impl Draining {
         if self.has_started() {
             return Poll::Ready(());
         }
-        let started = self.started.get_or_insert_with(|| {
-            let mut receiver = self.receiver.clone();
-            Box::pin(async move {
-                // The sender going away means the program ends.
-                let _ = receiver.wait_for(|started| *started).await;
-            })
-        });
-        started.as_mut().poll(cx)
+        match &mut self.waiting {
+            Some((waker, _)) if waker.will_wake(cx.waker()) => Poll::Pending,
+            Some((waker, told)) => {
+                waker.clone_from(cx.waker());
+                told.as_mut().poll(cx)
+            }
+            None => {
+                let mut receiver = self.told.clone();
+                let mut told: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async move {
+                    // The sender going away means the program ends.
+                    let _ = receiver.changed().await;
+                });
+                let polled = told.as_mut().poll(cx);
+                self.waiting = Some((cx.waker().clone(), told));
+                polled
+            }
+        }
     }
 
     /// Returns once the drain has started.
@@ -60,6 +77,6 @@ impl Draining {
 
 impl Clone for Draining {
     fn clone(&self) -> Self {
-        Self { receiver: self.receiver.clone(), started: None }
+        Self { started: Arc::clone(&self.started), told: self.told.clone(), waiting: None }
     }
 }

@@ -34,3 +34,8 @@ pub use self::admin::Page;
 pub use self::error::{Error, Fault};
 pub use self::run::{Proxy, Start, StartError};
 pub use self::upstream::TunnelSockets;
+
+/// The runtime of one thread: tasks stay on it and need not be `Send`.
+fn local_runtime() -> std::io::Result<tokio::runtime::LocalRuntime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())
+}

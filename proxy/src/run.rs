@@ -216,10 +216,7 @@ struct Control {
 impl Control {
     fn run(self) {
         let notice = Arc::clone(&self.notice);
-        let result = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .and_then(|runtime| tokio::task::LocalSet::new().block_on(&runtime, self.control()));
+        let result = crate::local_runtime().and_then(|runtime| runtime.block_on(self.control()));
         if let Err(error) = result {
             notice(&format!("health checks and admin have ended: {error}"));
         }

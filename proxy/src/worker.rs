@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::LocalSet;
 
 use crate::access_log::{Lines, Log};
 use crate::drain::Drain;
@@ -42,8 +41,7 @@ pub(crate) struct Worker {
 impl Worker {
     /// Works until the drain has started and the last connection has ended.
     pub(crate) fn run(self) -> io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        LocalSet::new().block_on(&runtime, self.work())
+        crate::local_runtime()?.block_on(self.work())
     }
 
     async fn work(mut self) -> io::Result<()> {

@@ -3,19 +3,16 @@
 //! client could have forged is removed first and the proxy's own fields are added last, so that no field
 //! of the proxy can be named in Connection and taken away.
 
-use std::{
-    io::Write as _,
-    net::{IpAddr, SocketAddr},
-    str,
-};
+use std::net::{IpAddr, SocketAddr};
+use std::str;
 
-use crate::message::{Headers, RequestHead, ResponseHead};
+use crate::message::{AddressText, Headers, RequestHead, ResponseHead, is};
 
 /// Who sends a request, as the listener knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Client {
     /// The other end of the connection, or what the PROXY protocol says about it.
-    pub(crate) peer: IpAddr,
+    pub(crate) peer: AddressText,
     /// Whether what the peer says about clients behind it is believed.
     pub(crate) trusted: bool,
     /// Whether the request came over TLS.
@@ -23,7 +20,7 @@ pub(crate) struct Client {
 }
 
 /// Makes the fields of a request those for the RS. Removed: Connection and what it names, all other
-/// hop-by-hop fields, framing (written anew by the codec), proxy credentials (RFC 9110 11.7.2), and what
+/// hop-by-hop fields, Expect, framing (written anew by the codec), proxy credentials (RFC 9110 11.7.2), and what
 /// an untrusted peer says about clients, also when spelled with underscores. Added: `TE: trailers` if the
 /// client takes them, X-Forwarded-For, X-Forwarded-Proto, X-Real-IP.
 ///
@@ -37,20 +34,26 @@ pub(crate) fn request(head: &mut RequestHead, from: &Client, upgrade: bool) {
     let mut told_scheme = 0_usize;
     let mut told_address = 0_usize;
     headers.retain(|name, value| {
-        if is(name, "upgrade") {
+        if is(name, b"upgrade") {
             let passes = upgrade && !value.split(|&byte| byte == b',').any(is_h2c);
             offers |= passes;
             return passes;
         }
-        if is_hop_by_hop(name) || is_ours_to_write(name) || named.has(name) || is_look_alike(name) {
+        // The listener answers an expectation itself, as soon as the body is wanted (RFC 9110 10.1.1).
+        if is_hop_by_hop(name)
+            || is_ours_to_write(name)
+            || is(name, b"expect")
+            || named.has(name)
+            || is_look_alike(name)
+        {
             return false;
         }
         if !is_about_client(name) {
             return true;
         }
-        let passes = from.trusted && !is(name, "x-forwarded-for");
-        told_scheme += usize::from(passes && is(name, "x-forwarded-proto"));
-        told_address += usize::from(passes && is(name, "x-real-ip"));
+        let passes = from.trusted && !is(name, b"x-forwarded-for");
+        told_scheme += usize::from(passes && is(name, b"x-forwarded-proto"));
+        told_address += usize::from(passes && is(name, b"x-real-ip"));
         passes
     });
 
@@ -63,8 +66,7 @@ pub(crate) fn request(head: &mut RequestHead, from: &Client, upgrade: bool) {
     if trailers {
         headers.append("TE", "trailers");
     }
-    let mut buffer = [0; LONGEST_ADDRESS];
-    let address = address_text(from.peer, &mut buffer);
+    let address = from.peer.as_bytes();
     match chain {
         Some(mut chain) => {
             chain.extend_from_slice(b", ");
@@ -95,7 +97,7 @@ pub(crate) fn response(head: &mut ResponseHead) {
     let switching = head.status == http::StatusCode::SWITCHING_PROTOCOLS;
     let mut switched = false;
     head.headers.retain(|name, value| {
-        if is(name, "upgrade") {
+        if is(name, b"upgrade") {
             let passes = switching && !value.split(|&byte| byte == b',').any(is_h2c);
             switched |= passes;
             return passes;
@@ -113,6 +115,9 @@ pub(crate) fn response(head: &mut ResponseHead) {
 pub(crate) fn client_address(headers: &Headers, peer: IpAddr, trusted: &dyn Fn(IpAddr) -> bool) -> IpAddr {
     const MOST_HOPS: usize = 32;
     let mut address = peer.to_canonical();
+    if !trusted(address) {
+        return address;
+    }
     let lines = headers.get_all("x-forwarded-for").count();
     // Each line needs a walk over the fields: no more lines than hops.
     let lines =
@@ -135,8 +140,10 @@ impl Named {
     /// Allocates only when there is a name beyond the usual ones.
     fn of(headers: &Headers) -> Self {
         let mut names = Vec::new();
-        for name in headers.elements("connection") {
-            if !is(name, "close") && !is_hop_by_hop(name) && !is_end_to_end(name) {
+        let usual = |value: &&[u8]| is(value, b"keep-alive") || is(value, b"close");
+        let values = headers.get_all("connection").filter(|value| !usual(value));
+        for name in values.flat_map(|value| value.split(|&byte| byte == b',')).map(<[u8]>::trim_ascii) {
+            if !name.is_empty() && !is(name, b"close") && !is_hop_by_hop(name) && !is_end_to_end(name) {
                 names.extend_from_slice(name);
                 names.push(b',');
             }
@@ -149,20 +156,16 @@ impl Named {
     }
 }
 
-fn is(name: &[u8], other: &str) -> bool {
-    name.eq_ignore_ascii_case(other.as_bytes())
-}
-
 /// Fields that end at the next hop (RFC 9110 7.6.1, 11.7), named in Connection or not.
 fn is_hop_by_hop(name: &[u8]) -> bool {
     match name.len() {
-        2 => is(name, "te"),
-        7 => is(name, "upgrade"),
-        10 => is(name, "connection") || is(name, "keep-alive"),
-        14 => is(name, "http2-settings"),
-        16 => is(name, "proxy-connection"),
-        17 => is(name, "transfer-encoding"),
-        19 => is(name, "proxy-authorization"),
+        2 => is(name, b"te"),
+        7 => is(name, b"upgrade"),
+        10 => is(name, b"connection") || is(name, b"keep-alive"),
+        14 => is(name, b"http2-settings"),
+        16 => is(name, b"proxy-connection"),
+        17 => is(name, b"transfer-encoding"),
+        19 => is(name, b"proxy-authorization"),
         _ => false,
     }
 }
@@ -170,8 +173,8 @@ fn is_hop_by_hop(name: &[u8]) -> bool {
 /// Fields of a request the codec writes itself.
 fn is_ours_to_write(name: &[u8]) -> bool {
     match name.len() {
-        4 => is(name, "host"),
-        14 => is(name, "content-length"),
+        4 => is(name, b"host"),
+        14 => is(name, b"content-length"),
         _ => false,
     }
 }
@@ -191,14 +194,14 @@ fn is_end_to_end(name: &[u8]) -> bool {
         "set-cookie",
         "strict-transport-security",
     ];
-    is_about_client(name) || FIELDS.iter().any(|field| is(name, field))
+    is_about_client(name) || FIELDS.iter().any(|field| is(name, field.as_bytes()))
 }
 
 /// Fields in which proxies tell who the client is.
 fn is_about_client(name: &[u8]) -> bool {
-    let family = || name.get(..12).is_some_and(|start| is(start, "x-forwarded-"));
+    let family = || name.get(..12).is_some_and(|start| is(start, b"x-forwarded-"));
     match name.len() {
-        9 => is(name, "x-real-ip") || is(name, "forwarded"),
+        9 => is(name, b"x-real-ip") || is(name, b"forwarded"),
         _ => family(),
     }
 }
@@ -221,11 +224,11 @@ fn is_look_alike(name: &[u8]) -> bool {
 
 /// `trailers` among the codings in TE (RFC 9110 10.1.4).
 fn is_trailers(element: &[u8]) -> bool {
-    element.split(|&byte| byte == b';').next().is_some_and(|name| is(name.trim_ascii(), "trailers"))
+    element.split(|&byte| byte == b';').next().is_some_and(|name| is(name.trim_ascii(), b"trailers"))
 }
 
 fn is_h2c(protocol: &[u8]) -> bool {
-    is(protocol.trim_ascii(), "h2c")
+    is(protocol.trim_ascii(), b"h2c")
 }
 
 /// All X-Forwarded-For as one value; `None` when there is none or nothing in them.
@@ -238,18 +241,6 @@ fn forwarded_for(headers: &Headers) -> Option<Vec<u8>> {
         chain.extend_from_slice(value);
     }
     (!chain.is_empty()).then_some(chain)
-}
-
-/// The longest text of an address: IPv6 with an IPv4 tail.
-const LONGEST_ADDRESS: usize = 45;
-
-/// The address as text; one of IPv4 as such, also where a socket of IPv6 took the connection.
-fn address_text(address: IpAddr, buffer: &mut [u8; LONGEST_ADDRESS]) -> &[u8] {
-    let mut rest = &mut buffer[..];
-    let complete = write!(rest, "{}", address.to_canonical());
-    let left = rest.len();
-    debug_assert!(complete.is_ok(), "the longest address fits");
-    buffer.get(..LONGEST_ADDRESS - left).unwrap_or_default()
 }
 
 /// An address as proxies write it: with or without brackets, with or without a port.
@@ -265,9 +256,13 @@ fn parse_address(text: &[u8]) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    const PEER: Client =
-        Client { peer: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), trusted: false, https: true };
-    const TRUSTED: Client = Client { trusted: true, ..PEER };
+    fn peer() -> Client {
+        Client { peer: AddressText::of([192, 0, 2, 1].into()), trusted: false, https: true }
+    }
+
+    fn trusted() -> Client {
+        Client { trusted: true, ..peer() }
+    }
 
     fn lines(headers: &Headers) -> String {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
@@ -306,7 +301,7 @@ mod tests {
             "Connection: x-a\nConnection: x-b,,\nX-A: 1\nX-B: 2\nContent-Length: 5\nTE: gzip\nHost: a",
             "Proxy-Authorization: x\nUpgrade: websocket\nConnection: Upgrade, HTTP2-Settings\nHTTP2-Settings: x",
         ] {
-            assert_eq!(requested(text, &PEER, false), OWN, "{text}");
+            assert_eq!(requested(text, &peer(), false), OWN, "{text}");
         }
     }
 
@@ -316,10 +311,10 @@ mod tests {
         let text = format!(
             "{kept}Connection: Authorization, cookie, X-Real-IP, X-Forwarded-For, Content-Type, Host"
         );
-        assert_eq!(requested(&text, &PEER, false), format!("{kept}{OWN}"));
+        assert_eq!(requested(&text, &peer(), false), format!("{kept}{OWN}"));
         let text =
             "X-Forwarded-For: 198.51.100.1\nConnection: x-forwarded-for, x-real-ip\nX-Real-IP: 198.51.100.1";
-        assert!(requested(text, &TRUSTED, false).contains("X-Forwarded-For: 198.51.100.1, 192.0.2.1\n"));
+        assert!(requested(text, &trusted(), false).contains("X-Forwarded-For: 198.51.100.1, 192.0.2.1\n"));
     }
 
     #[test]
@@ -327,7 +322,7 @@ mod tests {
         let text = "X-Forwarded-For: 1.1.1.1\nx-forwarded-proto: http\nX-REAL-IP: 1.1.1.1\nForwarded: for=1.1.1.1\n\
                     X-Forwarded-Host: a\nX_Forwarded_For: 1.1.1.1\nX-Real_IP: 1.1.1.1\nContent_Length: 4\n\
                     Transfer_Encoding: chunked\nX_Forwarded-something-longer-than-any-name-there-is: a\nX_Other: 1";
-        assert_eq!(requested(text, &PEER, false), format!("X_Other: 1\n{OWN}"));
+        assert_eq!(requested(text, &peer(), false), format!("X_Other: 1\n{OWN}"));
     }
 
     #[test]
@@ -335,27 +330,32 @@ mod tests {
         let text = "X-Forwarded-For: 1.1.1.1\nX-Forwarded-For: 2.2.2.2, 3.3.3.3\nX-Forwarded-Proto: http\nX-Real-IP: 1.1.1.1\n\
                     X-Forwarded-Host: a\nX_Forwarded_For: 4.4.4.4";
         assert_eq!(
-            requested(text, &TRUSTED, false),
+            requested(text, &trusted(), false),
             "X-Forwarded-Proto: http\nX-Real-IP: 1.1.1.1\nX-Forwarded-Host: a\n\
              X-Forwarded-For: 1.1.1.1, 2.2.2.2, 3.3.3.3, 192.0.2.1\n"
         );
-        assert_eq!(requested("X-Real-IP: 1.1.1.1\nX-Real-IP: 2.2.2.2", &TRUSTED, false), OWN);
-        let mapped = Client { peer: "::ffff:192.0.2.1".parse().unwrap(), https: true, trusted: false };
+        assert_eq!(requested("X-Real-IP: 1.1.1.1\nX-Real-IP: 2.2.2.2", &trusted(), false), OWN);
+        let mapped = Client {
+            peer: AddressText::of("::ffff:192.0.2.1".parse().unwrap()),
+            https: true,
+            trusted: false,
+        };
         assert_eq!(requested("", &mapped, false), OWN);
         let longest = "1111:2222:3333:4444:5555:6666:7777:8888";
-        let longest = requested("", &Client { peer: longest.parse().unwrap(), ..PEER }, false);
+        let longest =
+            requested("", &Client { peer: AddressText::of(longest.parse().unwrap()), ..peer() }, false);
         assert!(longest.contains("X-Real-IP: 1111:2222:3333:4444:5555:6666:7777:8888\n"));
     }
 
     #[test]
     fn trailers_and_upgrades_are_made_anew() {
         let text = "TE: gzip;q=1, Trailers\nConnection: TE";
-        assert_eq!(requested(text, &PEER, false), format!("Connection: TE\nTE: trailers\n{OWN}"));
+        assert_eq!(requested(text, &peer(), false), format!("Connection: TE\nTE: trailers\n{OWN}"));
         let text = "Connection: upgrade\nUpgrade: websocket";
-        assert_eq!(requested(text, &PEER, true), format!("Upgrade: websocket\nConnection: Upgrade\n{OWN}"));
+        assert_eq!(requested(text, &peer(), true), format!("Upgrade: websocket\nConnection: Upgrade\n{OWN}"));
         for text in ["Connection: upgrade\nUpgrade: h2c", "Connection: upgrade\nUpgrade: websocket, H2C", ""]
         {
-            assert_eq!(requested(text, &PEER, true), OWN);
+            assert_eq!(requested(text, &peer(), true), OWN);
         }
     }
 

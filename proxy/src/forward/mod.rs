@@ -3,7 +3,6 @@
 pub(crate) mod headers;
 mod retry;
 
-use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use tokio::time::Instant;
 use self::headers::Client;
 use self::retry::{Attempt, may_retry};
 use crate::access_log::{Lines, Matched, Record};
-use crate::body::Body;
+use crate::body::{Body, Counter};
 use crate::error::Error;
 use crate::listener::{Connection, Handler, Refused, Request, Response, Switched};
 use crate::message::{RequestHead, ResponseHead};
@@ -35,10 +34,10 @@ impl Handler for Forwarder {
 
     async fn handle(&self, connection: &Connection, request: Request) -> Response {
         let view = self.current.view();
-        let Request { head, body, upgrade, received } = request;
+        let Request { head, body, upgrade, arrived, received } = request;
         let trusted = |address: IpAddr| view.trusts(address);
         let client = headers::client_address(&head.headers, connection.peer.ip(), &trusted);
-        let mut record = self.record(&view, connection, client, received);
+        let mut record = self.record(&view, connection, client, arrived, received);
         let head = record.head.insert(head);
         let answered = match prepare(&view, connection, head, upgrade) {
             Err(error) => Err(error),
@@ -58,8 +57,9 @@ impl Handler for Forwarder {
 
     fn refuse(&self, connection: &Connection, refused: Refused) -> Response {
         let view = self.current.view();
-        let mut record = self.record(&view, connection, connection.peer.ip(), Rc::default());
-        record.head = refused.head.map(|head| *head);
+        let mut record =
+            self.record(&view, connection, connection.peer.ip(), Instant::now(), Counter::default());
+        record.head = refused.head;
         finish(Err(refused.error), record)
     }
 }
@@ -90,13 +90,13 @@ impl Forwarder {
         let client_timeout = view.listener(connection.listener).limits.body_timeout;
         let mut tried = Excluded::default();
         let mut failed = None;
+        let mut begun = record.started;
         loop {
             // Where no other RS is left, the failure of the last one is the answer.
             let Some(server) = view.pick(pool, &tried) else { return Err(failed.unwrap_or(Error::NoServer)) };
             record.server = Some(server);
             let mut attempt = Attempt::new(&head.method, body.is_empty());
-            let begun = Instant::now();
-            let io = match self.upstreams.take(view, pool, server) {
+            let io = match self.upstreams.take(view, pool, server, begun) {
                 Some(io) => {
                     attempt.reused = true;
                     Ok(io)
@@ -135,6 +135,7 @@ impl Forwarder {
             }
             record.retries += 1;
             failed = Some(error);
+            begun = Instant::now();
         }
     }
 
@@ -143,12 +144,13 @@ impl Forwarder {
         view: &Rc<View>,
         connection: &Connection,
         client: IpAddr,
-        received: Rc<Cell<u64>>,
+        started: Instant,
+        received: Counter,
     ) -> Box<Record> {
         Box::new(Record {
             lines: Rc::clone(&self.lines),
             view: Rc::clone(view),
-            started: Instant::now(),
+            started,
             listener: connection.listener,
             client,
             peer: connection.peer,
@@ -193,13 +195,11 @@ fn prepare(
     let (matched, target, next) = route(view, connection, head)?;
     let asked = target.map(|target| std::mem::replace(&mut head.target, target));
     let from = Client {
-        peer: connection.peer.ip().to_canonical(),
+        peer: connection.address,
         trusted: view.trusts(connection.peer.ip()),
         https: connection.https,
     };
     headers::request(head, &from, upgrade);
-    // The listener answers the expectation itself, as soon as the body is wanted (RFC 9110 10.1.1).
-    head.headers.remove("expect");
     Ok(Prepared { matched, asked, next })
 }
 
@@ -209,18 +209,13 @@ fn route(
     connection: &Connection,
     head: &RequestHead,
 ) -> Result<(Matched, Option<String>, Next), Error> {
-    let host = normalise_host(head.authority.as_bytes()).ok_or(Error::Host)?;
+    let host = normalise_host(&head.authority).ok_or(Error::Host)?;
     check_certificate(view, connection, &host)?;
-    let (path, query) = match head.target.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (head.target.as_str(), None),
-    };
+    let end = head.target.bytes().position(|byte| byte == b'?').unwrap_or(head.target.len());
+    let (path, query) = head.target.split_at(end);
     // `OPTIONS *` asks about the server as a whole (RFC 9110 9.3.7): the rule for `/` decides who that is.
-    let normal = normalise_path(if path == "*" { b"/" } else { path.as_bytes() }).map_err(|_| Error::Path)?;
-    let with_query = |path: &str| match query {
-        Some(query) => format!("{path}?{query}"),
-        None => path.to_owned(),
-    };
+    let normal = normalise_path(if path == "*" { "/" } else { path }).map_err(|_| Error::Path)?;
+    let with_query = |path: &str| format!("{path}{query}");
     let matched = |target| Matched { rule: target, pool: view.rule(target).pool };
     match view.table(connection.listener).find(&host, normal.as_str()) {
         Outcome::Rule(found) => {
@@ -257,8 +252,8 @@ fn redirect(location: &str) -> Response {
 }
 
 fn respond(
-    exchange: Exchange,
-    mut head: ResponseHead,
+    exchange: Box<Exchange>,
+    mut head: Box<ResponseHead>,
     upgrade: bool,
     idle: Duration,
 ) -> Result<Response, Error> {

@@ -21,11 +21,11 @@ pub struct Decoder {
     trailers: usize,
 }
 
-/// What a step has taken off the front of the input.
+/// What a step has taken off the front of the input, or with `D = usize` found there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decoded {
+pub enum Decoded<D = Bytes> {
     /// Bytes of the body, at least one.
-    Data(Bytes),
+    Data(D),
     /// The trailer section, without the fields that do not belong there; at least one field. [`Decoded::End`] follows.
     Trailers(Headers),
     /// The body is complete. What is left of the input belongs to the next message.
@@ -78,6 +78,21 @@ impl Decoder {
     ///
     /// [`BodyError`] when the chunks are malformed or beyond the limits, and the same for every later call.
     pub fn decode(&mut self, input: &mut BytesMut) -> Result<Decoded, BodyError> {
+        Ok(match self.locate(input)? {
+            Decoded::Data(length) => Decoded::Data(input.split_to(length).freeze()),
+            Decoded::Trailers(trailers) => Decoded::Trailers(trailers),
+            Decoded::End => Decoded::End,
+            Decoded::NeedMore => Decoded::NeedMore,
+        })
+    }
+
+    /// Like [`Decoder::decode`], but leaves data where it is: so many bytes at the front of `input` belong to the
+    /// body, and the caller takes them off before it asks again.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Decoder::decode`].
+    pub fn locate(&mut self, input: &mut BytesMut) -> Result<Decoded<usize>, BodyError> {
         self.step(input).inspect_err(|&error| self.state = State::Failed(error))
     }
 
@@ -115,21 +130,21 @@ impl Decoder {
         }
     }
 
-    fn step(&mut self, input: &mut BytesMut) -> Result<Decoded, BodyError> {
+    fn step(&mut self, input: &mut BytesMut) -> Result<Decoded<usize>, BodyError> {
         loop {
             match self.state {
                 State::Done => return Ok(Decoded::End),
                 State::Failed(error) => return Err(error),
                 State::Trailers => return self.take_trailers(input),
                 _ if input.is_empty() => return Ok(Decoded::NeedMore),
-                State::UntilClose => return Ok(Decoded::Data(input.split().freeze())),
+                State::UntilClose => return Ok(Decoded::Data(input.len())),
                 State::Length(left) => {
-                    let (data, left) = take(input, left);
+                    let (data, left) = front(input, left);
                     self.state = if left == 0 { State::Done } else { State::Length(left) };
                     return Ok(Decoded::Data(data));
                 }
                 State::Chunk(left) => {
-                    let (data, left) = take(input, left);
+                    let (data, left) = front(input, left);
                     self.state = if left == 0 { State::ChunkCr } else { State::Chunk(left) };
                     return Ok(Decoded::Data(data));
                 }
@@ -192,7 +207,7 @@ impl Decoder {
         Ok(())
     }
 
-    fn take_trailers(&mut self, input: &mut BytesMut) -> Result<Decoded, BodyError> {
+    fn take_trailers(&mut self, input: &mut BytesMut) -> Result<Decoded<usize>, BodyError> {
         match **input {
             [] | [b'\r'] => return Ok(Decoded::NeedMore),
             [b'\r', b'\n', ..] => {
@@ -230,10 +245,10 @@ impl Decoder {
     }
 }
 
-/// At most `left` bytes off the front of a buffer that is not empty, and how many are left of them then.
-fn take(input: &mut BytesMut, left: u64) -> (Bytes, u64) {
+/// How many of `left` bytes are at the front of the input, and how many are left of them then.
+fn front(input: &[u8], left: u64) -> (usize, u64) {
     let length = usize::try_from(left).map_or(input.len(), |left| left.min(input.len()));
-    (input.split_to(length).freeze(), left - length as u64)
+    (length, left - length as u64)
 }
 
 /// Fields that decide about framing, routing, authentication, or how content is processed (RFC 9110 6.5.1):

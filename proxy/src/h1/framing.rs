@@ -4,7 +4,7 @@
 use http::{Method, StatusCode};
 
 use super::{Framing, HeadError, syntax};
-use crate::message::Version;
+use crate::message::{Version, is};
 
 /// Most options in Connection: each may name a field that has to be found and removed.
 const MOST_OPTIONS: usize = 64;
@@ -57,21 +57,21 @@ enum Expect {
 
 impl<'a> Seen<'a> {
     /// Takes note of one field; whether it belongs into the list of fields: Host becomes the authority.
-    pub(super) fn note(&mut self, name: &str, value: &'a [u8]) -> bool {
+    pub(super) fn note(&mut self, name: &[u8], value: &'a [u8]) -> bool {
         match name.len() {
-            4 if name.eq_ignore_ascii_case("host") => {
+            4 if is(name, b"host") => {
                 self.host_repeated |= self.host.is_some();
                 self.host = self.host.or(Some(value));
                 return false;
             }
-            6 if name.eq_ignore_ascii_case("expect") => self.note_expect(value),
-            7 if name.eq_ignore_ascii_case("upgrade") => self.note_upgrade(value),
-            10 if name.eq_ignore_ascii_case("connection") => self.note_connection(value),
-            14 if name.eq_ignore_ascii_case("content-length") => {
+            6 if is(name, b"expect") => self.note_expect(value),
+            7 if is(name, b"upgrade") => self.note_upgrade(value),
+            10 if is(name, b"connection") => self.note_connection(value),
+            14 if is(name, b"content-length") => {
                 self.length_repeated |= self.length.is_some() || value.contains(&b',');
                 self.length = self.length.or(Some(value));
             }
-            17 if name.eq_ignore_ascii_case("transfer-encoding") => self.note_coding(value),
+            17 if is(name, b"transfer-encoding") => self.note_coding(value),
             _ => {}
         }
         true
@@ -145,7 +145,7 @@ impl<'a> Seen<'a> {
     fn note_coding(&mut self, value: &[u8]) {
         for coding in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
             let name = coding.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
-            let chunked = name.eq_ignore_ascii_case(b"chunked");
+            let chunked = is(name, b"chunked");
             self.coding = match self.coding {
                 _ if !syntax::valid_name(name) => Coding::Malformed,
                 // Nothing may follow `chunked`, and it has no parameters (RFC 9112 7.1).
@@ -161,9 +161,9 @@ impl<'a> Seen<'a> {
         for option in elements(value) {
             self.options += 1;
             match option.len() {
-                5 => self.close |= option.eq_ignore_ascii_case(b"close"),
-                7 => self.wants_upgrade |= option.eq_ignore_ascii_case(b"upgrade"),
-                10 => self.stay |= option.eq_ignore_ascii_case(b"keep-alive"),
+                5 => self.close |= is(option, b"close"),
+                7 => self.wants_upgrade |= is(option, b"upgrade"),
+                10 => self.stay |= is(option, b"keep-alive"),
                 _ => {}
             }
         }
@@ -171,7 +171,7 @@ impl<'a> Seen<'a> {
 
     fn note_upgrade(&mut self, value: &[u8]) {
         for protocol in elements(value) {
-            if protocol.eq_ignore_ascii_case(b"h2c") {
+            if is(protocol, b"h2c") {
                 self.upgrade = Upgrade::ClearTextHttp2;
             } else if self.upgrade == Upgrade::None {
                 self.upgrade = Upgrade::Offered;
@@ -181,7 +181,7 @@ impl<'a> Seen<'a> {
 
     fn note_expect(&mut self, value: &[u8]) {
         for expectation in elements(value) {
-            if !expectation.eq_ignore_ascii_case(b"100-continue") {
+            if !is(expectation, b"100-continue") {
                 self.expect = Expect::Unknown;
             } else if self.expect == Expect::None {
                 self.expect = Expect::Continue;

@@ -64,13 +64,10 @@ pub fn parse_request(
     head.clear();
     head.version = if request.version == Some(0) { Version::Http10 } else { Version::Http11 };
     head.method = method(request.method.unwrap_or_default())?;
-    head.headers.reserve(request.headers.len(), length);
     let mut seen = Seen::default();
-    for field in &*request.headers {
-        if seen.note(field.name, field.value) {
-            head.headers.append(field.name, field.value);
-        }
-    }
+    let section = syntax::section(window.get(..length).unwrap_or_default(), request.headers);
+    let fields = request.headers.iter().map(|field| (field.name.as_bytes(), field.value));
+    head.headers.append_section(section, fields.filter(|(name, value)| seen.note(name, value)));
     seen.check_options()?;
     set_target(request.path.unwrap_or_default(), head)?;
     set_host(&seen, head)?;
@@ -154,7 +151,7 @@ fn set_target(target: &str, head: &mut RequestHead) -> Result<(), HeadError> {
     if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(HeadError::Target);
     }
-    if target.contains('#') {
+    if target.bytes().any(|byte| byte == b'#') {
         return Err(HeadError::Fragment);
     }
     if target.starts_with('/') {

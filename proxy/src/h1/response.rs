@@ -55,12 +55,10 @@ pub fn parse_response(
     head.status =
         StatusCode::from_u16(response.code.unwrap_or_default()).map_err(|_| HeadError::StatusLine)?;
     head.headers.clear();
-    head.headers.reserve(response.headers.len(), length);
     let mut seen = Seen::default();
-    for field in &*response.headers {
-        seen.note(field.name, field.value);
-        head.headers.append(field.name, field.value);
-    }
+    let section = syntax::section(window.get(..length).unwrap_or_default(), response.headers);
+    let fields = response.headers.iter().map(|field| (field.name.as_bytes(), field.value));
+    head.headers.append_section(section, fields.inspect(|(name, value)| _ = seen.note(name, value)));
     seen.check_options()?;
     let (framing, known_end) = seen.response_framing(head.version, request_method, head.status)?;
     let keep_alive = known_end && seen.keep_alive(head.version);

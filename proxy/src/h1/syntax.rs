@@ -54,7 +54,8 @@ pub(super) fn authority(text: &[u8]) -> Option<&str> {
             port
         }
         None => {
-            let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+            let colon = text.bytes().position(|byte| byte == b':').unwrap_or(text.len());
+            let (name, port) = text.split_at(colon);
             let unreserved =
                 |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
             if name.is_empty() || !name.bytes().all(unreserved) {
@@ -93,6 +94,13 @@ pub(super) fn has_empty_line(mut input: &[u8]) -> bool {
         }
     }
     false
+}
+
+/// The part of a head from its first field on.
+pub(super) fn section<'a>(head: &'a [u8], fields: &[Header<'_>]) -> &'a [u8] {
+    let first =
+        fields.first().map(|field| (field.name.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize));
+    first.and_then(|first| head.get(first..)).unwrap_or_default()
 }
 
 /// Refuses any line end but CRLF in a section that `httparse` accepted, which also takes a bare LF. `section`

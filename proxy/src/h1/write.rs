@@ -5,7 +5,7 @@
 use http::StatusCode;
 
 use super::Framing;
-use crate::message::{Headers, RequestHead, ResponseHead, Version};
+use crate::message::{Headers, RequestHead, ResponseHead, Version, is};
 
 /// The end of the data of a chunk.
 pub const CHUNK_END: &[u8] = b"\r\n";
@@ -15,14 +15,14 @@ pub const CHUNK_END: &[u8] = b"\r\n";
 /// request and written like [`Framing::None`].
 pub fn write_request(head: &RequestHead, framing: Framing, out: &mut Vec<u8>) {
     let method = head.method.as_str();
-    out.reserve(method.len() + head.target.len() + head.authority.len() + size(&head.headers) + 96);
+    out.reserve(method.len() + head.target.len() + head.authority.len() + head.headers.size_hint() + 96);
     out.extend_from_slice(method.as_bytes());
     out.push(b' ');
     out.extend_from_slice(head.target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     out.extend_from_slice(head.authority.as_bytes());
     out.extend_from_slice(b"\r\n");
-    write_fields(&head.headers, out, |name| is_framing(name) || name.eq_ignore_ascii_case(b"host"));
+    head.headers.write_lines(out, |name| is_framing(name) || is(name, b"host"));
     write_framing(framing, out);
     out.extend_from_slice(b"\r\n");
 }
@@ -41,7 +41,7 @@ pub fn write_response(
     out: &mut Vec<u8>,
 ) {
     let reason = head.status.canonical_reason().unwrap_or_default();
-    out.reserve(reason.len() + size(&head.headers) + 96);
+    out.reserve(reason.len() + head.headers.size_hint() + 96);
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(head.status.as_str().as_bytes());
     out.push(b' ');
@@ -50,9 +50,9 @@ pub fn write_response(
     let interim = head.status.is_informational();
     let bodiless = interim || head.status == StatusCode::NO_CONTENT;
     if framing == Framing::None && !bodiless {
-        write_fields(&head.headers, out, |name| name.eq_ignore_ascii_case(b"transfer-encoding"));
+        head.headers.write_lines(out, |name| is(name, b"transfer-encoding"));
     } else {
-        write_fields(&head.headers, out, is_framing);
+        head.headers.write_lines(out, is_framing);
     }
     if !bodiless {
         write_framing(framing, out);
@@ -90,30 +90,16 @@ pub fn write_chunk_head(len: usize, out: &mut Vec<u8>) {
 pub fn write_last_chunk(trailers: Option<&Headers>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
-        out.reserve(size(trailers) + 2);
-        write_fields(trailers, out, is_framing);
+        out.reserve(trailers.size_hint() + 2);
+        trailers.write_lines(out, is_framing);
     }
     out.extend_from_slice(b"\r\n");
 }
 
-/// Bytes the fields take as lines.
-fn size(headers: &Headers) -> usize {
-    headers.iter().map(|(name, value)| name.len() + value.len() + ": \r\n".len()).sum()
-}
-
-fn write_fields(headers: &Headers, out: &mut Vec<u8>, leave_out: impl Fn(&[u8]) -> bool) {
-    for (name, value) in headers.iter().filter(|(name, _)| !leave_out(name)) {
-        out.extend_from_slice(name);
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value);
-        out.extend_from_slice(b"\r\n");
-    }
-}
-
 fn is_framing(name: &[u8]) -> bool {
     match name.len() {
-        14 => name.eq_ignore_ascii_case(b"content-length"),
-        17 => name.eq_ignore_ascii_case(b"transfer-encoding"),
+        14 => is(name, b"content-length"),
+        17 => is(name, b"transfer-encoding"),
         _ => false,
     }
 }

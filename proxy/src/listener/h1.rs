@@ -3,24 +3,25 @@
 //! Every malformed request is answered here, through the same error and log as any other; an idle
 //! connection holds no buffer.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Buf;
 use http::{Method, StatusCode};
+use tokio::time::Instant;
 
 use super::handler::{Handler, Refused, Request, Response, Switched};
 use super::{date, tunnel};
 use crate::access_log::Record;
-use crate::body::{Body, Frame, Source};
+use crate::body::{Body, Counter, Frame, Moved, Source};
 use crate::drain::Draining;
 use crate::error::Error;
 use crate::h1::{self, Decoded, Decoder, Framing, RequestMeta};
 use crate::message::{RequestHead, Version};
-use crate::net::{Io, Watchdog};
+use crate::net::{Io, Output, Watchdog};
 use crate::state::Limits;
 
 /// Bytes of a response that may wait for the client before its sender is made to wait.
@@ -104,19 +105,19 @@ enum Next {
 impl Session<'_> {
     /// The next request; `None` when the client leaves, is idle for too long or we drain.
     async fn read_head(&mut self) -> Result<Option<(Request, Facts)>, Refused> {
-        let mut head = RequestHead::default();
+        let mut head = RequestHead::spare();
         let Some(meta) = self.read_meta(&mut head).await? else { return Ok(None) };
         let mut client = self.client.borrow_mut();
         client.io.input.advance(meta.consumed);
         if matches!(meta.framing, Framing::Length(length) if length > self.limits.body_size) {
-            return Err(Refused { head: Some(Box::new(head)), error: Error::BodyTooLarge });
+            return Err(Refused { head: Some(head), error: Error::BodyTooLarge });
         }
         client.decoder = Decoder::new(meta.framing, &self.limits.codec);
         client.body_left = self.limits.body_size;
         client.expects = meta.expect_continue;
         drop(client);
         let facts = Facts { method: head.method.clone(), version: head.version, keep_alive: meta.keep_alive };
-        let received = Rc::new(Cell::new(0));
+        let mut received = Counter::default();
         let body = match meta.framing {
             Framing::None | Framing::Length(0) => Body::empty(),
             Framing::Length(_) | Framing::Chunked | Framing::UntilClose => {
@@ -124,18 +125,22 @@ impl Session<'_> {
                     Framing::Length(length) => Some(length),
                     Framing::None | Framing::Chunked | Framing::UntilClose => None,
                 };
-                Body::stream(RequestBody { client: Rc::clone(&self.client), length })
-                    .counted(Rc::clone(&received))
+                received = Counter::new(0);
+                Body::stream(Box::new(RequestBody { client: Rc::clone(&self.client), length }))
+                    .counted(received.clone())
             }
         };
-        Ok(Some((Request { head, body, upgrade: meta.upgrade, received }, facts)))
+        let arrived = Instant::now();
+        Ok(Some((Request { head, body, upgrade: meta.upgrade, arrived, received }, facts)))
     }
 
     async fn read_meta(&mut self, head: &mut RequestHead) -> Result<Option<RequestMeta>, Error> {
         let mut begun = !self.client.borrow().io.input.is_empty();
         let idle = if self.first { self.limits.header_timeout } else { self.limits.keepalive_timeout };
         let patience = if begun { self.limits.header_timeout } else { idle };
-        self.client.borrow_mut().io.watchdog.feed(patience);
+        self.client.borrow_mut().io.watchdog.feed(Instant::now(), patience);
+        // The time for a head runs from its first byte and is not extended by more of them.
+        let mut timed = begun;
         let mut last_call = false;
         poll_fn(|cx| {
             let mut client = self.client.borrow_mut();
@@ -145,13 +150,14 @@ impl Session<'_> {
                     if let Some(meta) = parsed.map_err(Error::Head)? {
                         return Poll::Ready(Ok(Some(meta)));
                     }
+                    if !timed {
+                        timed = true;
+                        client.io.watchdog.feed(Instant::now(), self.limits.header_timeout);
+                    }
                 }
                 match client.io.poll_read_head(cx) {
-                    Poll::Ready(Ok(1..)) if begun => continue,
                     Poll::Ready(Ok(1..)) => {
-                        // The time for a head runs from its first byte and is not extended by more of them.
                         begun = true;
-                        client.io.watchdog.feed(self.limits.header_timeout);
                         continue;
                     }
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ok(None)),
@@ -162,7 +168,7 @@ impl Session<'_> {
                         return Poll::Ready(Ok(None));
                     }
                     last_call = true;
-                    client.io.watchdog.feed(LAST_CALL);
+                    client.io.watchdog.feed(Instant::now(), LAST_CALL);
                 }
                 return match client.io.watchdog.poll_expired(cx) {
                     Poll::Pending => Poll::Pending,
@@ -209,6 +215,7 @@ impl Session<'_> {
             facts.version,
             self.client.borrow_mut().io.output.tail(),
         );
+        response.head.give_back();
         let mut sent = 0;
         let done = self.send_body(&mut response.body, framing, &mut sent).await;
         if let Some(record) = &mut response.record {
@@ -224,16 +231,16 @@ impl Session<'_> {
     async fn send_body(&mut self, body: &mut Body, framing: Framing, sent: &mut u64) -> Result<(), Error> {
         let chunked = framing == Framing::Chunked;
         if framing != Framing::None {
-            let mut trailers = None;
-            while let Some(frame) = self.next_frame(body).await? {
-                match frame {
-                    Frame::Data(data) => {
-                        *sent += data.len() as u64;
-                        self.client.borrow_mut().io.push_body(data, chunked);
+            let trailers = loop {
+                match self.next_piece(body, chunked).await? {
+                    Moved::Data(bytes) => *sent += bytes,
+                    Moved::Last(bytes) => {
+                        *sent += bytes;
+                        break None;
                     }
-                    Frame::Trailers(section) => trailers = Some(section),
+                    Moved::Trailers(section) => break Some(section),
                 }
-            }
+            };
             if chunked {
                 h1::write_last_chunk(trailers.as_ref(), self.client.borrow_mut().io.output.tail());
             }
@@ -241,22 +248,30 @@ impl Session<'_> {
         self.flush().await
     }
 
-    /// The next frame, while what waits is written; not asked for while too much waits.
-    async fn next_frame(&mut self, body: &mut Body) -> Result<Option<Frame>, Error> {
+    /// Queues the next piece, while what waits is written; none is asked for while too much waits.
+    async fn next_piece(&mut self, body: &mut Body, chunked: bool) -> Result<Moved, Error> {
         let mut waiting = false;
         poll_fn(|cx| {
             if self.client.borrow().io.output.len() < HIGH_WATER
-                && let Poll::Ready(frame) = body.poll_frame(cx)
+                && let Poll::Ready(moved) = self.poll_piece(cx, body, chunked)
             {
-                return Poll::Ready(frame.transpose());
+                return Poll::Ready(moved);
             }
             match self.poll_output(cx, &mut waiting)? {
                 Poll::Pending => Poll::Pending,
                 // All was written; the body was pending, or was not asked because too much waited.
-                Poll::Ready(()) => body.poll_frame(cx).map(Option::transpose),
+                Poll::Ready(()) => self.poll_piece(cx, body, chunked),
             }
         })
         .await
+    }
+
+    fn poll_piece(&self, cx: &mut Context<'_>, body: &mut Body, chunked: bool) -> Poll<Result<Moved, Error>> {
+        // Taken out of the client, because the response may move the request's body along, which reads from it.
+        let mut output = std::mem::take(&mut self.client.borrow_mut().io.output);
+        let moved = body.poll_into(cx, &mut output, chunked);
+        self.client.borrow_mut().io.output = output;
+        moved
     }
 
     async fn flush(&mut self) -> Result<(), Error> {
@@ -280,7 +295,7 @@ impl Session<'_> {
         }
         if progress || !*waiting {
             *waiting = true;
-            self.sending.feed(self.limits.send_timeout);
+            self.sending.feed(Instant::now(), self.limits.send_timeout);
         }
         match self.sending.poll_expired(cx) {
             Poll::Ready(()) => Err(Error::ClientTimeout),
@@ -321,7 +336,7 @@ impl Session<'_> {
         let Some(client) = Rc::into_inner(self.client) else { return };
         let moved = tunnel::copy(client.into_inner().io, switched).await;
         if let Some(mut record) = record {
-            record.received.set(moved.up);
+            record.received = Counter::new(moved.up);
             record.ended(moved.down, None);
         }
     }
@@ -347,37 +362,63 @@ struct RequestBody {
     length: Option<u64>,
 }
 
-impl Source for RequestBody {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
-        let client = &mut *self.client.borrow_mut();
-        if client.expects {
-            client.expects = false;
-            client.io.output.tail().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+impl Client {
+    /// What comes next of the request's body, with data left in the input; reads when nothing is there.
+    fn poll_located(&mut self, cx: &mut Context<'_>) -> Poll<Result<Decoded<usize>, Error>> {
+        if self.expects {
+            self.expects = false;
+            self.io.output.tail().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
             let mut progress = false;
             // What does not leave at once leaves with the response.
-            if let Poll::Ready(Err(_)) = client.io.poll_write(cx, &mut progress) {
-                return Poll::Ready(Some(Err(Error::ClientGone)));
+            if let Poll::Ready(Err(_)) = self.io.poll_write(cx, &mut progress) {
+                return Poll::Ready(Err(Error::ClientGone));
             }
         }
         loop {
-            match client.decoder.decode(&mut client.io.input).map_err(Error::Body)? {
-                Decoded::Data(data) => {
-                    let Some(left) = client.body_left.checked_sub(data.len() as u64) else {
-                        return Poll::Ready(Some(Err(Error::BodyTooLarge)));
-                    };
-                    client.body_left = left;
-                    return Poll::Ready(Some(Ok(Frame::Data(data))));
-                }
-                Decoded::Trailers(trailers) => return Poll::Ready(Some(Ok(Frame::Trailers(trailers)))),
-                Decoded::End => return Poll::Ready(None),
+            match self.decoder.locate(&mut self.io.input).map_err(Error::Body)? {
                 Decoded::NeedMore => {}
+                Decoded::Data(length) => {
+                    let left = self.body_left.checked_sub(length as u64);
+                    self.body_left = left.ok_or(Error::BodyTooLarge)?;
+                    return Poll::Ready(Ok(Decoded::Data(length)));
+                }
+                located => return Poll::Ready(Ok(located)),
             }
-            match client.io.poll_read_body(cx) {
+            match self.io.poll_read_body(cx) {
                 Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Some(Err(Error::ClientGone))),
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Error::ClientGone)),
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+}
+
+impl Source for RequestBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
+        let client = &mut *self.client.borrow_mut();
+        Poll::Ready(match ready!(client.poll_located(cx))? {
+            Decoded::Data(length) => Some(Ok(Frame::Data(client.io.input.split_to(length).freeze()))),
+            Decoded::Trailers(trailers) => Some(Ok(Frame::Trailers(trailers))),
+            Decoded::End | Decoded::NeedMore => None,
+        })
+    }
+
+    fn poll_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        output: &mut Output,
+        chunked: bool,
+    ) -> Poll<Result<Moved, Error>> {
+        let client = &mut *self.client.borrow_mut();
+        Poll::Ready(Ok(match ready!(client.poll_located(cx))? {
+            Decoded::Data(length) => {
+                output.push_body_from(&mut client.io.input, length, chunked);
+                let moved = length as u64;
+                if client.decoder.is_done() { Moved::Last(moved) } else { Moved::Data(moved) }
+            }
+            Decoded::Trailers(trailers) => Moved::Trailers(trailers),
+            Decoded::End | Decoded::NeedMore => Moved::Last(0),
+        }))
     }
 
     fn length(&self) -> Option<u64> {

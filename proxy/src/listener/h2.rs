@@ -19,12 +19,12 @@ use tokio::time::Instant;
 
 use super::handler::{Handler, Refused, Request, Response};
 use crate::access_log::Record;
-use crate::body::{Body, Frame, Source};
+use crate::body::{Body, Counter, Frame, Moved, Source};
 use crate::drain::Draining;
 use crate::error::Error;
 use crate::h1;
 use crate::message::{Headers, RequestHead, Version};
-use crate::net::Stream;
+use crate::net::{Corked, Output, Stream};
 use crate::state::Limits;
 
 /// Streams a client may have open at a time.
@@ -78,7 +78,7 @@ pub(crate) async fn serve<H: Handler + 'static>(
         .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(list_size)
         .keep_alive_interval(PING)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Corked::new(stream)), service);
     let mut served = pin!(served);
     loop {
         let idle_until = activity.idle_until(limits.keepalive_timeout);
@@ -200,17 +200,21 @@ fn convert_request(
     headers.remove("host");
     headers.join("cookie", b"; ");
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
-    let head = RequestHead { method: parts.method, target, authority, version: Version::Http2, headers };
-    let received = Rc::new(Cell::new(0));
+    let head =
+        Box::new(RequestHead { method: parts.method, target, authority, version: Version::Http2, headers });
+    let mut received = Counter::default();
+    let arrived = Instant::now();
     let Some(incoming) = incoming else {
-        return Ok(Request { head, body: Body::empty(), upgrade: false, received });
+        return Ok(Request { head, body: Body::empty(), upgrade: false, arrived, received });
     };
     let length = incoming.borrow().size_hint().exact();
     if length.is_some_and(|length| length > body_size) {
-        return Err(Refused { head: Some(Box::new(head)), error: Error::BodyTooLarge });
+        return Err(Refused { head: Some(head), error: Error::BodyTooLarge });
     }
-    let body = Body::stream(RequestBody { incoming, left: body_size, length }).counted(Rc::clone(&received));
-    Ok(Request { head, body, upgrade: false, received })
+    received = Counter::new(0);
+    let body =
+        Body::stream(Box::new(RequestBody { incoming, left: body_size, length })).counted(received.clone());
+    Ok(Request { head, body, upgrade: false, arrived, received })
 }
 
 struct RequestBody {
@@ -249,6 +253,24 @@ impl Source for RequestBody {
                 }
             }
         }
+    }
+
+    fn poll_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        output: &mut Output,
+        chunked: bool,
+    ) -> Poll<Result<Moved, Error>> {
+        Poll::Ready(match std::task::ready!(self.poll_frame(cx)) {
+            None => Ok(Moved::Last(0)),
+            Some(Ok(Frame::Trailers(trailers))) => Ok(Moved::Trailers(trailers)),
+            Some(Ok(Frame::Data(data))) => {
+                let length = data.len() as u64;
+                output.push_body(data, chunked);
+                Ok(Moved::Data(length))
+            }
+            Some(Err(error)) => Err(error),
+        })
     }
 
     fn length(&self) -> Option<u64> {

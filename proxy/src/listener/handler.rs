@@ -1,24 +1,24 @@
 //! What stands behind a connection: the proxy itself, the admin pages, the demo RS.
 
-use std::cell::Cell;
-use std::rc::Rc;
-
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::access_log::Record;
-use crate::body::Body;
+use crate::body::{Body, Counter};
 use crate::error::Error;
 use crate::message::{RequestHead, ResponseHead};
 use crate::net::Io;
 
 /// A request as a listener hands it on.
 pub(crate) struct Request {
-    pub(crate) head: RequestHead,
+    pub(crate) head: Box<RequestHead>,
     pub(crate) body: Body,
     /// The client asks to leave HTTP on this connection (RFC 9110 7.8).
     pub(crate) upgrade: bool,
+    /// When the head was complete.
+    pub(crate) arrived: Instant,
     /// Bytes of the body read so far.
-    pub(crate) received: Rc<Cell<u64>>,
+    pub(crate) received: Counter,
 }
 
 /// What is no request, or one that is not handed on.
@@ -36,7 +36,7 @@ impl From<Error> for Refused {
 
 /// What the client gets.
 pub(crate) struct Response {
-    pub(crate) head: ResponseHead,
+    pub(crate) head: Box<ResponseHead>,
     pub(crate) body: Body,
     /// The other end, when the head is 101.
     pub(crate) switched: Option<Switched>,
@@ -46,20 +46,20 @@ pub(crate) struct Response {
 
 /// A connection that has left HTTP.
 pub(crate) struct Switched {
-    pub(crate) io: Io,
+    pub(crate) io: Box<Io>,
     /// Longest silence in both directions.
     pub(crate) idle: std::time::Duration,
 }
 
 impl Response {
     /// A response with this body.
-    pub(crate) fn new(head: ResponseHead, body: Body) -> Self {
+    pub(crate) fn new(head: Box<ResponseHead>, body: Body) -> Self {
         Self { head, body, switched: None, record: None }
     }
 
     /// A short text.
     pub(crate) fn text(status: http::StatusCode, kind: &str, text: impl Into<Bytes>) -> Self {
-        let mut head = ResponseHead::new(status);
+        let mut head = Box::new(ResponseHead::new(status));
         head.headers.append("Content-Type", kind);
         Self::new(head, Body::full(text))
     }

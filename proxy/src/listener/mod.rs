@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 pub(crate) use self::h1::serve as serve_h1;
 pub(crate) use self::handler::{Handler, Refused, Request, Response, Switched};
 use crate::drain::Draining;
+use crate::message::AddressText;
 use crate::net::{Io, Stream};
 use crate::state::View;
 
@@ -28,6 +29,8 @@ const EXHAUSTED: Duration = Duration::from_millis(50);
 pub(crate) struct Connection {
     pub(crate) listener: usize,
     pub(crate) peer: SocketAddr,
+    /// The address of the peer as it is told to RS.
+    pub(crate) address: AddressText,
     pub(crate) https: bool,
     /// The name the client asked for, in lower case.
     pub(crate) sni: Option<Rc<str>>,
@@ -95,7 +98,8 @@ async fn serve<H>(
     let state = view.listener(listener);
     let limits = state.limits.clone();
     let Some(tls) = &state.tls else {
-        let connection = Connection { listener, peer, https: false, sni: None };
+        let connection =
+            Connection { listener, peer, address: AddressText::of(peer.ip()), https: false, sni: None };
         return h1::serve(Io::new(Stream::Plain(stream)), &limits, &*handler, &connection, draining).await;
     };
     let handshake = TlsAcceptor::from(Arc::clone(&tls.config)).accept(stream);
@@ -103,7 +107,7 @@ async fn serve<H>(
     let (_, session) = stream.get_ref();
     let sni = session.server_name().map(|name| Rc::from(name.to_ascii_lowercase()));
     let is_h2 = session.alpn_protocol() == Some(b"h2");
-    let connection = Connection { listener, peer, https: true, sni };
+    let connection = Connection { listener, peer, address: AddressText::of(peer.ip()), https: true, sni };
     let stream = Stream::Tls(Box::new(stream));
     if is_h2 {
         h2::serve(stream, &limits, handler, Rc::new(connection), draining).await;

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::AsyncWrite;
+use tokio::time::Instant;
 
 use super::handler::Switched;
 use crate::net::{Io, Watchdog};
@@ -24,11 +25,11 @@ pub(crate) async fn copy(client: Io, switched: Switched) -> Moved {
     let Switched { io: server, idle } = switched;
     let mut up = Direction::default();
     let mut down = Direction::default();
-    let (mut client, mut server) = (client, server);
+    let (mut client, mut server) = (client, *server);
     up.queue_input(&mut client, &mut server);
     down.queue_input(&mut server, &mut client);
     let mut watchdog = Watchdog::default();
-    watchdog.feed(idle);
+    watchdog.feed(Instant::now(), idle);
     poll_fn(|cx| {
         let mut progress = false;
         let going_up = up.poll(&mut client, &mut server, cx, &mut progress);
@@ -39,7 +40,7 @@ pub(crate) async fn copy(client: Io, switched: Switched) -> Moved {
             (Ok(_), Ok(_)) => {}
         }
         if progress {
-            watchdog.feed(idle);
+            watchdog.feed(Instant::now(), idle);
         }
         watchdog.poll_expired(cx)
     })

@@ -1,18 +1,25 @@
 //! Header and trailer fields in the order they came, with the letters they came in.
 
-/// A list of fields. All text lies in one buffer, so that a message costs two allocations at most and
-/// none when the list is used again after [`Headers::clear`]. Names compare without case (RFC 9110 5.1).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+use std::ops::Range;
+
+const COLON: &[u8] = b": ";
+const LINE_END: &[u8] = b"\r\n";
+
+/// A list of fields. Their text lies in one buffer as lines of HTTP/1.1, so that a message costs two allocations
+/// at most, none when the list is used again after [`Headers::clear`], and whole runs of lines are copied at
+/// once when it is written. Names compare without case (RFC 9110 5.1).
+#[derive(Debug, Clone, Default)]
 pub struct Headers {
     text: Vec<u8>,
     fields: Vec<Field>,
 }
 
-/// Where one field lies in the text: the name, directly followed by the value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where one field lies in the text.
+#[derive(Debug, Clone, Copy)]
 struct Field {
-    start: u32,
+    name: u32,
     name_len: u32,
+    value: u32,
     value_len: u32,
 }
 
@@ -26,12 +33,6 @@ impl Headers {
     pub fn clear(&mut self) {
         self.text.clear();
         self.fields.clear();
-    }
-
-    /// Makes room for that many more fields with that many bytes of names and values, at one go.
-    pub fn reserve(&mut self, fields: usize, text: usize) {
-        self.fields.reserve(fields);
-        self.text.reserve(text);
     }
 
     /// Number of fields.
@@ -48,14 +49,40 @@ impl Headers {
     /// checked both: a name is a token, a value has no CR, LF or NUL (RFC 9110 5.1, 5.5).
     pub fn append(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         let (name, value) = (name.as_ref(), value.as_ref());
-        let (Ok(start), Ok(name_len), Ok(value_len)) =
-            (u32::try_from(self.text.len()), u32::try_from(name.len()), u32::try_from(value.len()))
-        else {
+        let start = self.text.len();
+        let Some(field) = Field::at(start, name.len(), start + name.len() + COLON.len(), value.len()) else {
             return;
         };
+        self.text.reserve(name.len() + value.len() + COLON.len() + LINE_END.len());
         self.text.extend_from_slice(name);
+        self.text.extend_from_slice(COLON);
         self.text.extend_from_slice(value);
-        self.fields.push(Field { start, name_len, value_len });
+        self.text.extend_from_slice(LINE_END);
+        self.fields.push(field);
+    }
+
+    /// Adds fields that lie in one piece of text, which is copied whole. Names and values are parts of it and checked
+    /// as for [`Headers::append`].
+    pub fn append_section<'a>(
+        &mut self,
+        section: &'a [u8],
+        fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) {
+        let base = self.text.len();
+        self.text.extend_from_slice(section);
+        let place = |part: &[u8]| {
+            let offset = (part.as_ptr() as usize).checked_sub(section.as_ptr() as usize)?;
+            (offset + part.len() <= section.len()).then_some(base + offset)
+        };
+        for (name, value) in fields {
+            let field = place(name)
+                .zip(place(value))
+                .and_then(|(name_at, value_at)| Field::at(name_at, name.len(), value_at, value.len()));
+            match field {
+                Some(field) => self.fields.push(field),
+                None => self.append(name, value),
+            }
+        }
     }
 
     /// Replaces every field of this name by one.
@@ -93,6 +120,34 @@ impl Headers {
         self.set(name, joined);
     }
 
+    /// Appends the fields to `out` as lines of HTTP/1.1, without those whose names are to be left out.
+    pub fn write_lines(&self, out: &mut Vec<u8>, leave_out: impl Fn(&[u8]) -> bool) {
+        let mut run = 0..0;
+        let part = |range: Range<usize>| self.text.get(range).unwrap_or_default();
+        for field in &self.fields {
+            let name = field.name(&self.text);
+            if leave_out(name) {
+                continue;
+            }
+            match field.line(&self.text) {
+                Some(line) if line.start == run.end => run.end = line.end,
+                Some(line) => out.extend_from_slice(part(std::mem::replace(&mut run, line))),
+                None => {
+                    out.extend_from_slice(part(std::mem::take(&mut run)));
+                    for part in [name, COLON, field.value(&self.text), LINE_END] {
+                        out.extend_from_slice(part);
+                    }
+                }
+            }
+        }
+        out.extend_from_slice(part(run));
+    }
+
+    /// Bytes that [`Headers::write_lines`] writes at most, unless fields came with less white space than usual.
+    pub fn size_hint(&self) -> usize {
+        self.text.len()
+    }
+
     /// All fields, name and value.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.fields.iter().map(|field| (field.name(&self.text), field.value(&self.text)))
@@ -127,15 +182,43 @@ impl Headers {
     }
 }
 
+impl PartialEq for Headers {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Headers {}
+
 impl Field {
+    /// `None` beyond 4 GiB, which no message reaches.
+    fn at(name: usize, name_len: usize, value: usize, value_len: usize) -> Option<Self> {
+        let small = |number: usize| u32::try_from(number).ok();
+        Some(Self {
+            name: small(name)?,
+            name_len: small(name_len)?,
+            value: small(value)?,
+            value_len: small(value_len)?,
+        })
+    }
+
     fn name<'a>(&self, text: &'a [u8]) -> &'a [u8] {
-        let start = self.start as usize;
+        let start = self.name as usize;
         text.get(start..start + self.name_len as usize).unwrap_or_default()
     }
 
     fn value<'a>(&self, text: &'a [u8]) -> &'a [u8] {
-        let start = self.start as usize + self.name_len as usize;
+        let start = self.value as usize;
         text.get(start..start + self.value_len as usize).unwrap_or_default()
+    }
+
+    /// Where the field lies as a line, if it stands in the text just as it is to be written.
+    fn line(&self, text: &[u8]) -> Option<Range<usize>> {
+        let name_end = (self.name + self.name_len) as usize;
+        let value_end = (self.value + self.value_len) as usize;
+        let is_line = text.get(name_end..self.value as usize) == Some(COLON)
+            && text.get(value_end..value_end + LINE_END.len()) == Some(LINE_END);
+        is_line.then_some(self.name as usize..value_end + LINE_END.len())
     }
 }
 
@@ -157,6 +240,37 @@ mod tests {
         assert!(!headers.contains("x-one") && headers.contains("other"));
         headers.set("other", "new");
         assert_eq!(headers.iter().collect::<Vec<_>>(), [(&b"other"[..], &b"new"[..])]);
+    }
+
+    #[test]
+    fn lines_are_written_as_they_came_but_for_white_space() {
+        let section = b"A: 1\r\nb:2\r\nConnection: x\r\nC: 3 \r\nD: \r\nE: 5\r\n\r\n";
+        let fields: [(&[u8], &[u8]); 6] = [
+            (&section[0..1], &section[3..4]),
+            (&section[6..7], &section[8..9]),
+            (&section[11..21], &section[23..24]),
+            (&section[26..27], &section[29..30]),
+            (&section[33..34], &section[36..36]),
+            (&section[38..39], &section[41..42]),
+        ];
+        let mut headers = Headers::new();
+        headers.append("First", "0");
+        headers.append_section(section, fields.into_iter());
+        headers.append("Last", "6");
+        let mut out = b"before ".to_vec();
+        headers.write_lines(&mut out, |name| name == b"Connection");
+        let lines = "First: 0\r\nA: 1\r\nb: 2\r\nC: 3\r\nD: \r\nE: 5\r\nLast: 6\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), format!("before {lines}"));
+        headers.remove("c");
+        let mut same = Headers::new();
+        for (name, value) in
+            [("First", "0"), ("A", "1"), ("b", "2"), ("Connection", "x"), ("D", ""), ("E", "5")]
+        {
+            same.append(name, value);
+        }
+        assert_ne!(headers, same);
+        same.append("Last", "6");
+        assert_eq!(headers, same);
     }
 
     #[test]

@@ -4,11 +4,10 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 
 use super::{Output, Stream, Watchdog};
-use crate::h1;
 
 /// Room made for one read of a body.
 const BODY_READ: usize = 64 << 10;
@@ -51,17 +50,6 @@ impl Io {
     /// Writes everything that waits; ready when nothing does. `progress` is set when a byte left.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> Poll<io::Result<()>> {
         self.output.poll_write_all(&mut self.stream, cx, progress)
-    }
-
-    /// Queues a piece of a body, as a chunk of its own where the framing asks for it (RFC 9112 7.1).
-    pub(crate) fn push_body(&mut self, data: Bytes, chunked: bool) {
-        if chunked {
-            h1::write_chunk_head(data.len(), self.output.tail());
-            self.output.push(data);
-            self.output.tail().extend_from_slice(h1::CHUNK_END);
-        } else {
-            self.output.push(data);
-        }
     }
 
     /// Ends the sending direction (FIN, and close_notify on TLS).

@@ -5,8 +5,10 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
+
+use crate::h1;
 
 /// From this size on a piece of a body is written from where it lies; below it, copying is cheaper than
 /// one more element in the system call.
@@ -46,6 +48,32 @@ impl Output {
         }
         self.written = 0;
         self.queue.push_back(data);
+    }
+
+    /// Appends a piece of a body, as a chunk of its own where the framing asks for it (RFC 9112 7.1).
+    pub(crate) fn push_body(&mut self, data: Bytes, chunked: bool) {
+        if chunked {
+            h1::write_chunk_head(data.len(), &mut self.tail);
+        }
+        self.push(data);
+        if chunked {
+            self.tail.extend_from_slice(h1::CHUNK_END);
+        }
+    }
+
+    /// Appends a piece of a body that is at the front of an input, and takes it off there.
+    pub(crate) fn push_body_from(&mut self, input: &mut BytesMut, length: usize, chunked: bool) {
+        if length >= COPY_BELOW {
+            return self.push_body(input.split_to(length).freeze(), chunked);
+        }
+        if chunked {
+            h1::write_chunk_head(length, &mut self.tail);
+        }
+        self.tail.extend_from_slice(input.get(..length).unwrap_or_default());
+        input.advance(length);
+        if chunked {
+            self.tail.extend_from_slice(h1::CHUNK_END);
+        }
     }
 
     /// Bytes that wait.

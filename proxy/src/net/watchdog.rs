@@ -15,9 +15,9 @@ pub(crate) struct Watchdog {
 }
 
 impl Watchdog {
-    /// From now on, `patience` until it fires.
-    pub(crate) fn feed(&mut self, patience: Duration) {
-        self.deadline = Some(Instant::now() + patience);
+    /// It fires `patience` after `now`.
+    pub(crate) fn feed(&mut self, now: Instant, patience: Duration) {
+        self.deadline = Some(now + patience);
     }
 
     /// Ready when the deadline has passed; never when it was not fed.

@@ -144,7 +144,7 @@ impl Name {
             return Err(format!("it has {} characters and at most {MAX_NAME} are allowed", name.len()));
         }
         if name.starts_with('[') {
-            return match normalise_host(name.as_bytes()) {
+            return match normalise_host(&name) {
                 Some(host) if name.ends_with(']') => Ok(Self::Exact(host.into_owned())),
                 _ => Err("it is no IPv6 address in brackets: write it like `[2001:db8::1]`".to_owned()),
             };

@@ -171,7 +171,7 @@ impl Pattern {
 
 fn check_exact(path: &str) -> Result<String, String> {
     check_characters(path)?;
-    let normal = normalise_path(path.as_bytes()).map_err(|error| error.to_string())?;
+    let normal = normalise_path(path).map_err(|error| error.to_string())?;
     check_normal(path, normal.as_str())
 }
 
@@ -180,7 +180,7 @@ fn check_exact(path: &str) -> Result<String, String> {
 fn check_prefix(path: &str) -> Result<String, String> {
     check_characters(path)?;
     let whole = format!("{path}x");
-    let normal = normalise_path(whole.as_bytes()).map_err(|error| error.to_string())?;
+    let normal = normalise_path(&whole).map_err(|error| error.to_string())?;
     check_normal(path, normal.as_str().strip_suffix('x').unwrap_or(path))
 }
 

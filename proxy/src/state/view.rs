@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use super::snapshot::{ListenerState, ServerState, Snapshot};
 use crate::config;
-use crate::metrics::{Ended, Series, Shard};
+use crate::metrics::{Ended, Series, Shard, add};
 use crate::pool::{Excluded, RoundRobin};
 use crate::route::RouteTable;
 
@@ -104,7 +104,7 @@ impl View {
 
     /// Counts a connection for as long as the guard lives.
     pub(crate) fn connection(&self) -> OpenConnection {
-        self.metrics.accepted.fetch_add(1, Ordering::Relaxed);
+        add(&self.metrics.accepted, 1);
         OpenConnection(Arc::clone(&self.metrics))
     }
 
@@ -120,6 +120,6 @@ pub(crate) struct OpenConnection(Arc<Shard>);
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.0.closed.fetch_add(1, Ordering::Relaxed);
+        add(&self.0.closed, 1);
     }
 }

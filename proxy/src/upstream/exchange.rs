@@ -5,17 +5,18 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
+use tokio::time::Instant;
 
 use super::Upstreams;
-use crate::body::{Body, Frame, Source};
+use crate::body::{Body, Frame, Moved, Source};
 use crate::error::Error;
 use crate::h1::{self, Decoded, Decoder, Framing};
 use crate::message::{RequestHead, ResponseHead};
-use crate::net::Io;
+use crate::net::{Io, Output};
 use crate::state::View;
 
 /// Most interim (1xx) responses before the final one.
@@ -31,7 +32,7 @@ pub(crate) struct Place {
 
 /// The exchange. Dropped before its end, it closes the connection; at a clean end it gives it back.
 pub(crate) struct Exchange {
-    io: Option<Io>,
+    io: Option<Box<Io>>,
     place: Place,
     method: Method,
     upload: Upload,
@@ -67,12 +68,12 @@ enum Waiting {
 impl Exchange {
     /// Begins: the head is written as soon as somebody asks for the response.
     pub(crate) fn new(
-        mut io: Io,
+        mut io: Box<Io>,
         place: Place,
         head: &RequestHead,
         body: Body,
         client_timeout: Duration,
-    ) -> Self {
+    ) -> Box<Self> {
         let framing = match body.length() {
             Some(0) if needs_length(&head.method) => Framing::Length(0),
             Some(0) => Framing::None,
@@ -80,7 +81,7 @@ impl Exchange {
             None => Framing::Chunked,
         };
         h1::write_request(head, framing, io.output.tail());
-        Self {
+        Box::new(Self {
             io: Some(io),
             place,
             method: head.method.clone(),
@@ -92,11 +93,11 @@ impl Exchange {
             decoder: Decoder::new(Framing::None, &h1::Limits::default()),
             framing: Framing::None,
             keep_alive: false,
-        }
+        })
     }
 
     /// The head of the final response, or 101.
-    pub(crate) async fn head(&mut self) -> Result<ResponseHead, Error> {
+    pub(crate) async fn head(&mut self) -> Result<Box<ResponseHead>, Error> {
         poll_fn(|cx| self.poll_head(cx)).await
     }
 
@@ -106,12 +107,12 @@ impl Exchange {
     }
 
     /// The connection, with whatever came behind the head of a 101.
-    pub(crate) fn into_upgraded(mut self) -> Option<Io> {
+    pub(crate) fn into_upgraded(mut self: Box<Self>) -> Option<Box<Io>> {
         self.io.take()
     }
 
     /// The body of the response.
-    pub(crate) fn into_body(mut self) -> Body {
+    pub(crate) fn into_body(mut self: Box<Self>) -> Body {
         match self.framing {
             Framing::None | Framing::Length(0) => {
                 // An upload that is still going on ends here: the response is complete without it.
@@ -122,7 +123,7 @@ impl Exchange {
         }
     }
 
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, Error>> {
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<ResponseHead>, Error>> {
         loop {
             let mut progress = false;
             let upload = self.poll_upload(cx, &mut progress)?;
@@ -141,10 +142,10 @@ impl Exchange {
         }
     }
 
-    fn parse_head(&mut self) -> Result<Option<ResponseHead>, Error> {
+    fn parse_head(&mut self) -> Result<Option<Box<ResponseHead>>, Error> {
         let Some(io) = &mut self.io else { return Err(Error::Internal) };
         while !io.input.is_empty() {
-            let mut head = ResponseHead::default();
+            let mut head = ResponseHead::spare();
             let limits = h1::Limits::default();
             let meta = h1::parse_response(&io.input, &limits, &self.method, &mut head);
             let Some(meta) = meta.map_err(Error::UpstreamHead)? else { return Ok(None) };
@@ -180,23 +181,20 @@ impl Exchange {
             }
             let Upload::Sending { body, framing } = &mut self.upload else { return Ok(Poll::Ready(())) };
             let chunked = *framing == Framing::Chunked;
-            match body.poll_frame(cx) {
+            let trailers = match body.poll_into(cx, &mut io.output, chunked) {
                 Poll::Pending => return Ok(Poll::Pending),
-                Poll::Ready(Some(Err(error))) => return Err(error),
-                Poll::Ready(Some(Ok(Frame::Data(data)))) => io.push_body(data, chunked),
-                Poll::Ready(Some(Ok(Frame::Trailers(trailers)))) => {
-                    if chunked {
-                        h1::write_last_chunk(Some(&trailers), io.output.tail());
-                    }
-                    self.upload = Upload::Sent;
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Ready(Ok(Moved::Data(_))) => {
+                    *progress = true;
+                    continue;
                 }
-                Poll::Ready(None) => {
-                    if chunked {
-                        h1::write_last_chunk(None, io.output.tail());
-                    }
-                    self.upload = Upload::Sent;
-                }
+                Poll::Ready(Ok(Moved::Trailers(trailers))) => Some(trailers),
+                Poll::Ready(Ok(Moved::Last(_))) => None,
+            };
+            if chunked {
+                h1::write_last_chunk(trailers.as_ref(), io.output.tail());
             }
+            self.upload = Upload::Sent;
             *progress = true;
         }
     }
@@ -213,7 +211,7 @@ impl Exchange {
         let Some(io) = &mut self.io else { return Poll::Ready(Error::Internal) };
         if progress || waiting != self.waiting {
             self.waiting = waiting;
-            io.watchdog.feed(patience);
+            io.watchdog.feed(Instant::now(), patience);
         }
         io.watchdog.poll_expired(cx).map(|()| error)
     }
@@ -228,37 +226,70 @@ impl Exchange {
     }
 }
 
-impl Source for Exchange {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
+impl Exchange {
+    /// What comes next of the body, with data left in the input; reads when nothing is there.
+    fn poll_located(&mut self, cx: &mut Context<'_>) -> Poll<Result<Decoded<usize>, Error>> {
         loop {
-            let Some(io) = &mut self.io else { return Poll::Ready(None) };
-            match self.decoder.decode(&mut io.input).map_err(Error::UpstreamBody)? {
-                Decoded::Data(data) => {
-                    self.waiting = Waiting::Nobody;
-                    return Poll::Ready(Some(Ok(Frame::Data(data))));
-                }
-                Decoded::Trailers(trailers) => return Poll::Ready(Some(Ok(Frame::Trailers(trailers)))),
-                Decoded::End => {
-                    self.give_back();
-                    return Poll::Ready(None);
-                }
+            let Some(io) = &mut self.io else { return Poll::Ready(Ok(Decoded::End)) };
+            match self.decoder.locate(&mut io.input).map_err(Error::UpstreamBody)? {
                 Decoded::NeedMore => {}
+                located => {
+                    self.waiting = Waiting::Nobody;
+                    return Poll::Ready(Ok(located));
+                }
             }
             let mut progress = false;
             let upload = self.poll_upload(cx, &mut progress)?;
-            let Some(io) = &mut self.io else { return Poll::Ready(None) };
+            let Some(io) = &mut self.io else { return Poll::Ready(Ok(Decoded::End)) };
             match io.poll_read_body(cx) {
                 Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(Ok(0)) => {
                     self.keep_alive = false;
                     self.decoder.finish().map_err(|_| Error::UpstreamClosed)?;
                 }
-                Poll::Ready(Err(_)) => return Poll::Ready(Some(Err(Error::UpstreamClosed))),
-                Poll::Pending => {
-                    return self.poll_patience(cx, upload, progress).map(|error| Some(Err(error)));
-                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Error::UpstreamClosed)),
+                Poll::Pending => return self.poll_patience(cx, upload, progress).map(Err),
             }
         }
+    }
+}
+
+impl Source for Exchange {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
+        Poll::Ready(match ready!(self.poll_located(cx))? {
+            Decoded::Data(length) => {
+                self.io.as_mut().map(|io| Ok(Frame::Data(io.input.split_to(length).freeze())))
+            }
+            Decoded::Trailers(trailers) => Some(Ok(Frame::Trailers(trailers))),
+            Decoded::End | Decoded::NeedMore => {
+                self.give_back();
+                None
+            }
+        })
+    }
+
+    fn poll_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        output: &mut Output,
+        chunked: bool,
+    ) -> Poll<Result<Moved, Error>> {
+        let mut moved = 0;
+        match ready!(self.poll_located(cx))? {
+            Decoded::Data(length) => {
+                if let Some(io) = &mut self.io {
+                    output.push_body_from(&mut io.input, length, chunked);
+                    moved = length as u64;
+                }
+                if !self.decoder.is_done() {
+                    return Poll::Ready(Ok(Moved::Data(moved)));
+                }
+            }
+            Decoded::Trailers(trailers) => return Poll::Ready(Ok(Moved::Trailers(trailers))),
+            Decoded::End | Decoded::NeedMore => {}
+        }
+        self.give_back();
+        Poll::Ready(Ok(Moved::Last(moved)))
     }
 
     fn length(&self) -> Option<u64> {

@@ -27,7 +27,7 @@ pub(crate) struct Upstreams {
 }
 
 struct Idle {
-    io: Io,
+    io: Box<Io>,
     until: Instant,
 }
 
@@ -37,12 +37,12 @@ impl Upstreams {
     }
 
     /// The connection used last that is still good, if there is one.
-    pub(crate) fn take(&self, view: &View, pool: usize, server: usize) -> Option<Io> {
+    pub(crate) fn take(&self, view: &View, pool: usize, server: usize, now: Instant) -> Option<Box<Io>> {
         let slot = view.server(pool, server).slot;
         let mut idle = self.idle.borrow_mut();
         let queue = idle.get_mut(slot)?;
         while let Some(Idle { io, until }) = queue.pop_back() {
-            if Instant::now() < until && is_quiet(&io) {
+            if now < until && is_quiet(&io) {
                 return Some(io);
             }
         }
@@ -50,7 +50,7 @@ impl Upstreams {
     }
 
     /// Keeps a connection for the next request.
-    pub(crate) fn put(&self, io: Io, view: &View, pool: usize, server: usize) {
+    pub(crate) fn put(&self, io: Box<Io>, view: &View, pool: usize, server: usize) {
         let config = view.pool(pool);
         let slot = view.server(pool, server).slot;
         let mut idle = self.idle.borrow_mut();
@@ -68,11 +68,11 @@ impl Upstreams {
     }
 
     /// A new connection.
-    pub(crate) async fn connect(&self, view: &View, pool: usize, server: usize) -> Result<Io, Error> {
+    pub(crate) async fn connect(&self, view: &View, pool: usize, server: usize) -> Result<Box<Io>, Error> {
         let config = view.pool(pool);
         let address = view.server(pool, server).address;
         let stream = dial(address, config.tunnel.as_deref(), &*self.tunnels, config.connect_timeout).await?;
-        Ok(Io::new(Stream::Plain(stream)))
+        Ok(Box::new(Io::new(Stream::Plain(stream))))
     }
 
     /// Closes what has been idle for too long, and everything of RS that are gone; what stays gives its buffers back.
