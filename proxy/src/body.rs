@@ -10,15 +10,6 @@ use crate::error::Error;
 use crate::message::Headers;
 use crate::net::Output;
 
-/// One piece of a body.
-#[derive(Debug)]
-pub(crate) enum Frame {
-    /// Bytes of the content; never empty.
-    Data(Bytes),
-    /// The trailer section (RFC 9110 6.5); the last frame.
-    Trailers(Headers),
-}
-
 /// What has become of the next piece of a body that is moved into an output.
 #[derive(Debug)]
 pub(crate) enum Moved {
@@ -32,15 +23,20 @@ pub(crate) enum Moved {
 
 /// Where the frames of a streamed body come from.
 pub(crate) trait Source {
-    /// The next frame; `None` behind the last one.
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>>;
-
     /// Moves the next piece into `output`, as a chunk of its own where the framing asks for it.
     fn poll_into(
         &mut self,
         cx: &mut Context<'_>,
         output: &mut Output,
         chunked: bool,
+    ) -> Poll<Result<Moved, Error>>;
+
+    /// Copies the next piece behind what is in `out`, at most `most` bytes of it, and nothing but content.
+    fn poll_copy(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+        most: usize,
     ) -> Poll<Result<Moved, Error>>;
 
     /// Bytes still to come, where that is known.
@@ -124,23 +120,6 @@ impl Body {
         }
     }
 
-    /// The next frame; `None` behind the last one.
-    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
-        let frame = match &mut self.kind {
-            Kind::Empty => None,
-            Kind::Full(content) => {
-                let content = std::mem::take(content);
-                self.kind = Kind::Empty;
-                Some(Ok(Frame::Data(content)))
-            }
-            Kind::Stream(source) => ready!(source.poll_frame(cx)),
-        };
-        if let Some(Ok(Frame::Data(data))) = &frame {
-            self.counter.add(data.len() as u64);
-        }
-        Poll::Ready(frame)
-    }
-
     /// Moves the next piece into `output`, as a chunk of its own where the framing asks for it.
     pub(crate) fn poll_into(
         &mut self,
@@ -165,11 +144,47 @@ impl Body {
         Poll::Ready(Ok(moved))
     }
 
-    /// The next frame; `None` behind the last one.
+    /// Copies the next piece behind what is in `out`, at most `most` bytes of it, and nothing but content.
+    pub(crate) fn poll_copy(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+        most: usize,
+    ) -> Poll<Result<Moved, Error>> {
+        let moved = match &mut self.kind {
+            Kind::Empty => Moved::Last(0),
+            Kind::Full(content) => {
+                let piece = content.split_to(most.min(content.len()));
+                out.extend_from_slice(&piece);
+                let length = piece.len() as u64;
+                if content.is_empty() {
+                    self.kind = Kind::Empty;
+                    Moved::Last(length)
+                } else {
+                    Moved::Data(length)
+                }
+            }
+            Kind::Stream(source) => ready!(source.poll_copy(cx, out, most))?,
+        };
+        if let Moved::Data(bytes) | Moved::Last(bytes) = &moved {
+            self.counter.add(*bytes);
+        }
+        Poll::Ready(Ok(moved))
+    }
+
+    /// Reads to the end and throws away what comes; the number of bytes.
     ///
     /// # Errors
     /// Where the sender failed or left.
-    pub(crate) async fn frame(&mut self) -> Option<Result<Frame, Error>> {
-        std::future::poll_fn(|cx| self.poll_frame(cx)).await
+    pub(crate) async fn skip(&mut self) -> Result<u64, Error> {
+        let mut skipped = 0;
+        loop {
+            let mut output = Output::default();
+            match std::future::poll_fn(|cx| self.poll_into(cx, &mut output, false)).await? {
+                Moved::Data(bytes) => skipped += bytes,
+                Moved::Last(bytes) => return Ok(skipped + bytes),
+                Moved::Trailers(_) => return Ok(skipped),
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 
-use crate::body::{Body, Frame};
+use crate::body::Body;
 use crate::drain::Drain;
 use crate::h1;
 use crate::listener::{Handler, Refused, Request, Response, serve_h1};
@@ -64,14 +64,10 @@ impl Handler for Demo {
     type Connection = SocketAddr;
 
     async fn handle(&self, peer: &SocketAddr, mut request: Request) -> Response {
-        let mut received = 0;
-        while let Some(frame) = request.body.frame().await {
-            match frame {
-                Ok(Frame::Data(data)) => received += data.len(),
-                Ok(Frame::Trailers(_)) => {}
-                Err(error) => return Response::failed(&error),
-            }
-        }
+        let received = match request.body.skip().await {
+            Ok(received) => received,
+            Err(error) => return Response::failed(&error),
+        };
         let page = self.page(*peer, &request.head, received);
         let kind = "text/plain; charset=utf-8";
         let mut response = Response::text(StatusCode::OK, kind, page);
@@ -93,7 +89,7 @@ impl Handler for Demo {
 }
 
 impl Demo {
-    fn page(&self, peer: SocketAddr, head: &RequestHead, received: usize) -> String {
+    fn page(&self, peer: SocketAddr, head: &RequestHead, received: u64) -> String {
         let mut page = String::with_capacity(512);
         // Writing to a String cannot fail.
         let _ = writeln!(page, "real server: {} ({})", self.name, self.address);

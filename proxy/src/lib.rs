@@ -19,6 +19,7 @@ mod drain;
 mod error;
 mod forward;
 pub mod h1;
+pub mod h2;
 mod listener;
 pub mod message;
 mod metrics;

@@ -6,7 +6,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use httparse::{EMPTY_HEADER, Status};
 
 use super::{BodyError, Framing, Limits, syntax};
-use crate::message::Headers;
+use crate::message::{Headers, is};
 
 /// Most fields in a trailer section: a few checksums and states are what trailers carry.
 const MOST_TRAILERS: usize = 64;
@@ -78,7 +78,7 @@ impl Decoder {
     ///
     /// [`BodyError`] when the chunks are malformed or beyond the limits, and the same for every later call.
     pub fn decode(&mut self, input: &mut BytesMut) -> Result<Decoded, BodyError> {
-        Ok(match self.locate(input)? {
+        Ok(match self.locate(input, usize::MAX)? {
             Decoded::Data(length) => Decoded::Data(input.split_to(length).freeze()),
             Decoded::Trailers(trailers) => Decoded::Trailers(trailers),
             Decoded::End => Decoded::End,
@@ -86,14 +86,14 @@ impl Decoder {
         })
     }
 
-    /// Like [`Decoder::decode`], but leaves data where it is: so many bytes at the front of `input` belong to the
-    /// body, and the caller takes them off before it asks again.
+    /// Like [`Decoder::decode`], but leaves data where it is: so many bytes at the front of `input`, at most
+    /// `most`, belong to the body, and the caller takes them off before it asks again.
     ///
     /// # Errors
     ///
     /// Those of [`Decoder::decode`].
-    pub fn locate(&mut self, input: &mut BytesMut) -> Result<Decoded<usize>, BodyError> {
-        self.step(input).inspect_err(|&error| self.state = State::Failed(error))
+    pub fn locate(&mut self, input: &mut BytesMut, most: usize) -> Result<Decoded<usize>, BodyError> {
+        self.step(input, most).inspect_err(|&error| self.state = State::Failed(error))
     }
 
     /// The peer closed: whether the body was complete. One that lasts until the close is complete by that.
@@ -130,21 +130,21 @@ impl Decoder {
         }
     }
 
-    fn step(&mut self, input: &mut BytesMut) -> Result<Decoded<usize>, BodyError> {
+    fn step(&mut self, input: &mut BytesMut, most: usize) -> Result<Decoded<usize>, BodyError> {
         loop {
             match self.state {
                 State::Done => return Ok(Decoded::End),
                 State::Failed(error) => return Err(error),
                 State::Trailers => return self.take_trailers(input),
                 _ if input.is_empty() => return Ok(Decoded::NeedMore),
-                State::UntilClose => return Ok(Decoded::Data(input.len())),
+                State::UntilClose => return Ok(Decoded::Data(input.len().min(most))),
                 State::Length(left) => {
-                    let (data, left) = front(input, left);
+                    let (data, left) = front(input, left, most);
                     self.state = if left == 0 { State::Done } else { State::Length(left) };
                     return Ok(Decoded::Data(data));
                 }
                 State::Chunk(left) => {
-                    let (data, left) = front(input, left);
+                    let (data, left) = front(input, left, most);
                     self.state = if left == 0 { State::ChunkCr } else { State::Chunk(left) };
                     return Ok(Decoded::Data(data));
                 }
@@ -236,7 +236,7 @@ impl Decoder {
         syntax::check_line_ends(section.get(..length).unwrap_or_default(), fields)
             .map_err(|_| BodyError::Trailers)?;
         let mut trailers = Headers::new();
-        for field in fields.iter().filter(|field| !forbidden_trailer(field.name)) {
+        for field in fields.iter().filter(|field| !forbidden_trailer(field.name.as_bytes())) {
             trailers.append(field.name, field.value);
         }
         input.advance(length);
@@ -245,15 +245,15 @@ impl Decoder {
     }
 }
 
-/// How many of `left` bytes are at the front of the input, and how many are left of them then.
-fn front(input: &[u8], left: u64) -> (usize, u64) {
-    let length = usize::try_from(left).map_or(input.len(), |left| left.min(input.len()));
+/// How many of `left` bytes are at the front of the input, at most `most`, and how many are left of them then.
+fn front(input: &[u8], left: u64, most: usize) -> (usize, u64) {
+    let length = usize::try_from(left).map_or(input.len(), |left| left.min(input.len())).min(most);
     (length, left - length as u64)
 }
 
 /// Fields that decide about framing, routing, authentication, or how content is processed (RFC 9110 6.5.1):
 /// whoever merges trailers into the head would obey them after everybody else has passed the message.
-fn forbidden_trailer(name: &str) -> bool {
+pub(crate) fn forbidden_trailer(name: &[u8]) -> bool {
     const FORBIDDEN: [&str; 34] = [
         "accept-encoding",
         "age",
@@ -290,8 +290,8 @@ fn forbidden_trailer(name: &str) -> bool {
         "upgrade",
         "www-authenticate",
     ];
-    let forwarded = name.get(..12).is_some_and(|start| start.eq_ignore_ascii_case("x-forwarded-"));
-    forwarded || FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden))
+    let forwarded = name.get(..12).is_some_and(|start| is(start, b"x-forwarded-"));
+    forwarded || FORBIDDEN.iter().any(|forbidden| is(name, forbidden.as_bytes()))
 }
 
 #[cfg(test)]

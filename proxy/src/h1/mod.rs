@@ -17,6 +17,10 @@ mod write;
 
 use crate::message::Version;
 
+pub(crate) use self::{
+    body::forbidden_trailer,
+    syntax::{authority, decimal},
+};
 pub use self::{
     body::{Decoded, Decoder},
     error::{BodyError, HeadError},

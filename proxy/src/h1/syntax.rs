@@ -31,7 +31,7 @@ pub(super) const fn is_value(byte: u8) -> bool {
 }
 
 /// A number of decimal digits alone, below 2^64 (RFC 9110 8.6).
-pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
+pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
     }
@@ -44,7 +44,7 @@ pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
 /// The authority, when it is `host [":" port]`, without user information (RFC 9110 4.2.4, 7.2). A host is an IPv6 address
 /// in brackets or a name of unreserved characters: the percent-encoding and sub-delimiters that RFC 3986
 /// 3.2.2 also has occur in no DNS name, and only help to write one host in two ways.
-pub(super) fn authority(text: &[u8]) -> Option<&str> {
+pub(crate) fn authority(text: &[u8]) -> Option<&str> {
     const LONGEST: usize = 255 + ":65535".len();
     let text = str::from_utf8(text).ok().filter(|text| text.len() <= LONGEST)?;
     let port = match text.strip_prefix('[') {

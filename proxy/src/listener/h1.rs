@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::handler::{Handler, Refused, Request, Response, Switched};
 use super::{date, tunnel};
 use crate::access_log::Record;
-use crate::body::{Body, Counter, Frame, Moved, Source};
+use crate::body::{Body, Counter, Moved, Source};
 use crate::drain::Draining;
 use crate::error::Error;
 use crate::h1::{self, Decoded, Decoder, Framing, RequestMeta};
@@ -375,7 +375,7 @@ impl Client {
             }
         }
         loop {
-            match self.decoder.locate(&mut self.io.input).map_err(Error::Body)? {
+            match self.decoder.locate(&mut self.io.input, usize::MAX).map_err(Error::Body)? {
                 Decoded::NeedMore => {}
                 Decoded::Data(length) => {
                     let left = self.body_left.checked_sub(length as u64);
@@ -394,15 +394,6 @@ impl Client {
 }
 
 impl Source for RequestBody {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
-        let client = &mut *self.client.borrow_mut();
-        Poll::Ready(match ready!(client.poll_located(cx))? {
-            Decoded::Data(length) => Some(Ok(Frame::Data(client.io.input.split_to(length).freeze()))),
-            Decoded::Trailers(trailers) => Some(Ok(Frame::Trailers(trailers))),
-            Decoded::End | Decoded::NeedMore => None,
-        })
-    }
-
     fn poll_into(
         &mut self,
         cx: &mut Context<'_>,
@@ -419,6 +410,11 @@ impl Source for RequestBody {
             Decoded::Trailers(trailers) => Moved::Trailers(trailers),
             Decoded::End | Decoded::NeedMore => Moved::Last(0),
         }))
+    }
+
+    fn poll_copy(&mut self, _: &mut Context<'_>, _: &mut Vec<u8>, _: usize) -> Poll<Result<Moved, Error>> {
+        // A request is never the body of a response.
+        Poll::Ready(Err(Error::Internal))
     }
 
     fn length(&self) -> Option<u64> {

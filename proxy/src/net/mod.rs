@@ -1,12 +1,10 @@
 //! Bytes to and from sockets: what both sides of the proxy share.
 
-mod corked;
 mod io;
 mod output;
 mod stream;
 mod watchdog;
 
-pub(crate) use self::corked::Corked;
 pub(crate) use self::io::Io;
 pub(crate) use self::output::Output;
 pub(crate) use self::stream::Stream;

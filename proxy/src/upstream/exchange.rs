@@ -12,7 +12,7 @@ use http::{Method, StatusCode};
 use tokio::time::Instant;
 
 use super::Upstreams;
-use crate::body::{Body, Frame, Moved, Source};
+use crate::body::{Body, Moved, Source};
 use crate::error::Error;
 use crate::h1::{self, Decoded, Decoder, Framing};
 use crate::message::{RequestHead, ResponseHead};
@@ -227,11 +227,11 @@ impl Exchange {
 }
 
 impl Exchange {
-    /// What comes next of the body, with data left in the input; reads when nothing is there.
-    fn poll_located(&mut self, cx: &mut Context<'_>) -> Poll<Result<Decoded<usize>, Error>> {
+    /// What comes next of the body, with at most `most` bytes of data left in the input; reads when nothing is there.
+    fn poll_located(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Result<Decoded<usize>, Error>> {
         loop {
             let Some(io) = &mut self.io else { return Poll::Ready(Ok(Decoded::End)) };
-            match self.decoder.locate(&mut io.input).map_err(Error::UpstreamBody)? {
+            match self.decoder.locate(&mut io.input, most).map_err(Error::UpstreamBody)? {
                 Decoded::NeedMore => {}
                 located => {
                     self.waiting = Waiting::Nobody;
@@ -255,19 +255,6 @@ impl Exchange {
 }
 
 impl Source for Exchange {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
-        Poll::Ready(match ready!(self.poll_located(cx))? {
-            Decoded::Data(length) => {
-                self.io.as_mut().map(|io| Ok(Frame::Data(io.input.split_to(length).freeze())))
-            }
-            Decoded::Trailers(trailers) => Some(Ok(Frame::Trailers(trailers))),
-            Decoded::End | Decoded::NeedMore => {
-                self.give_back();
-                None
-            }
-        })
-    }
-
     fn poll_into(
         &mut self,
         cx: &mut Context<'_>,
@@ -275,10 +262,35 @@ impl Source for Exchange {
         chunked: bool,
     ) -> Poll<Result<Moved, Error>> {
         let mut moved = 0;
-        match ready!(self.poll_located(cx))? {
+        match ready!(self.poll_located(cx, usize::MAX))? {
             Decoded::Data(length) => {
                 if let Some(io) = &mut self.io {
                     output.push_body_from(&mut io.input, length, chunked);
+                    moved = length as u64;
+                }
+                if !self.decoder.is_done() {
+                    return Poll::Ready(Ok(Moved::Data(moved)));
+                }
+            }
+            Decoded::Trailers(trailers) => return Poll::Ready(Ok(Moved::Trailers(trailers))),
+            Decoded::End | Decoded::NeedMore => {}
+        }
+        self.give_back();
+        Poll::Ready(Ok(Moved::Last(moved)))
+    }
+
+    fn poll_copy(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+        most: usize,
+    ) -> Poll<Result<Moved, Error>> {
+        let mut moved = 0;
+        match ready!(self.poll_located(cx, most))? {
+            Decoded::Data(length) => {
+                if let Some(io) = &mut self.io {
+                    out.extend_from_slice(io.input.get(..length).unwrap_or_default());
+                    bytes::Buf::advance(&mut io.input, length);
                     moved = length as u64;
                 }
                 if !self.decoder.is_done() {

@@ -1,0 +1,149 @@
+//! What a packet costs in the pure modules: `cargo bench -p encap --bench micro`.
+//!
+//! Devices, sockets and threads are not in here.
+
+#[path = "../../benches/timing/mod.rs"]
+mod timing;
+
+use std::hint::black_box;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use encap::batch::Batch;
+use encap::config::{Isolation, Tunnel};
+use encap::engine::{Engine, MAX_FRAME_BYTES_OUT, MAX_FRAME_PACKETS_OUT};
+use encap::metrics::Counters;
+use encap::segment::SuperPacket;
+use encap::wire::{gre, ipv4, tcp, virtio};
+use timing::{measure, now};
+
+const LOCAL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+const KEY: u32 = 1001;
+const HOST: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 1);
+const RS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
+
+/// Inner MTU of a tunnel with a key over Ethernet.
+const MTU: u16 = 1472;
+/// Payload of a segment: MTU less IPv4, TCP and its timestamps.
+const SEGMENT: u16 = MTU - 52;
+/// TCP timestamps with their padding.
+const TIMESTAMPS: [u8; 12] = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
+
+fn main() {
+    headers();
+    let packet = super_packet();
+    segments(&packet);
+    way_out(&packet);
+}
+
+/// The outer headers of one packet.
+fn headers() {
+    let gre = gre::Header { protocol: gre::IPV4, checksum: None, key: Some(KEY), sequence: None };
+    let outer = ip(ipv4::LEN + gre.len(), ipv4::GRE, LOCAL, PEER);
+    let mut bytes = vec![0; ipv4::LEN + gre.len()];
+    measure("GRE header with key: write", || {
+        black_box(&gre).emit(black_box(&mut bytes)).expect("there is room").len()
+    });
+    measure("GRE header with key: parse", || {
+        let (header, rest) = gre::Header::parse(black_box(&bytes)).expect("the header is valid");
+        (header.key, rest.len())
+    });
+    measure("IPv4 and GRE headers: write", || {
+        let rest = black_box(&outer).emit(black_box(&mut bytes)).expect("there is room");
+        gre.emit(rest).expect("there is room").len()
+    });
+    measure("IPv4 and GRE headers: parse", || {
+        let (outer, rest) = ipv4::Header::parse(black_box(&bytes)).expect("the header is valid");
+        let (header, rest) = gre::Header::parse(rest).expect("the header is valid");
+        (outer.source, header.key, rest.len())
+    });
+}
+
+/// 64 KiB of TCP cut to the MTU with checksums finished, without anything around it.
+fn segments(packet: &[u8]) {
+    let mut out = vec![0; usize::from(MTU)];
+    measure("64 KiB of TCP: cut", || {
+        let whole = SuperPacket::tcp(black_box(packet), usize::from(SEGMENT)).expect("the packet is valid");
+        for index in 0..whole.count() {
+            let place = &mut out[..whole.len_of(index)];
+            whole.write(index, place).expect("the place is as long as the segment");
+        }
+        whole.count()
+    });
+}
+
+/// The same as a frame of the TUN on its way through the engine: found in its flow, cut, wrapped, in the batch.
+fn way_out(packet: &[u8]) {
+    let tunnel = Tunnel {
+        name: "bench".into(),
+        local: LOCAL,
+        peers: vec![PEER],
+        key: Some(KEY),
+        interface: None,
+        device: "ig-bench".into(),
+        address: Some(HOST),
+        networks: vec!["10.0.0.0/24".parse().expect("a network")],
+        vips: Vec::new(),
+        isolation: Isolation::Device,
+        mtu: Some(MTU),
+        ttl: 64,
+        forward: Vec::new(),
+    };
+    let counters = Arc::new(Counters::new(vec![tunnel.name.clone()]));
+    let mut engine = Engine::new(&[tunnel], &[MTU], Arc::clone(&counters), 1);
+    let mut frame = vec![0; virtio::LEN];
+    let header = virtio::Header {
+        flags: virtio::NEEDS_CSUM,
+        gso_type: virtio::GSO_TCPV4,
+        hdr_len: 52,
+        gso_size: SEGMENT,
+        csum_start: ipv4::LEN as u16,
+        csum_offset: tcp::CHECKSUM_AT as u16,
+    };
+    header.emit(&mut frame).expect("there is room");
+    frame.extend_from_slice(packet);
+    let mut out = Batch::new(MAX_FRAME_BYTES_OUT, MAX_FRAME_PACKETS_OUT);
+    let now = now();
+    measure("64 KiB of TCP: from the TUN's frame to GRE packets", || {
+        out.clear();
+        engine.handle_tun_input(now, 0, black_box(&mut frame), &mut out);
+        out.bytes()
+    });
+    assert!(out.len() > 1, "nothing was cut: {:?}", counters.snapshot());
+}
+
+/// A TCP packet as long as a packet can be.
+fn super_packet() -> Vec<u8> {
+    let header = tcp::Header {
+        source_port: 40_000,
+        destination_port: 80,
+        sequence: 1,
+        acknowledgment: 1,
+        flags: tcp::ACK | tcp::PSH,
+        window: 500,
+        checksum: 0,
+        urgent: 0,
+        options: &TIMESTAMPS,
+    };
+    let mut packet: Vec<_> = (0..=254_u8).cycle().take(usize::from(u16::MAX)).collect();
+    let rest = ip(packet.len(), ipv4::TCP, HOST, RS).emit(&mut packet).expect("there is room");
+    header.emit(rest).expect("there is room");
+    packet
+}
+
+fn ip(total: usize, protocol: u8, source: Ipv4Addr, destination: Ipv4Addr) -> ipv4::Header<'static> {
+    ipv4::Header {
+        tos: 0,
+        total_length: total.try_into().expect("at most 65535 bytes"),
+        identification: 0,
+        dont_fragment: true,
+        more_fragments: false,
+        fragment_offset: 0,
+        ttl: 64,
+        protocol,
+        source,
+        destination,
+        options: &[],
+    }
+}

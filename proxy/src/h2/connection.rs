@@ -1,0 +1,297 @@
+//! The state of one connection, and what this side sends on it.
+
+use crate::h1;
+use crate::message::{Headers, ResponseHead, is};
+
+use super::error::{Code, ConnectionError};
+use super::flow::{ReceiveWindow, SendWindow};
+use super::frame::{self, FrameHead, MAX_PAYLOAD, flag, kind};
+use super::hpack::{Decoder, Encoder};
+use super::receive::{Block, Data};
+use super::settings::{self, Peer};
+use super::streams::{Slot, Streams};
+
+/// Bytes before the content of a DATA frame.
+pub const DATA_HEAD: usize = frame::HEAD;
+/// Size of the client's compression table: the default, which needs no setting (RFC 9113 6.5.2).
+const TABLE_SIZE: usize = 4096;
+/// The window every connection begins with (RFC 9113 6.9.2).
+const FIRST_WINDOW: u32 = 65_535;
+/// How much a client may make us do for nothing before the connection ends: resets, refused streams and frames
+/// that move nothing, each worth one; what moves something pays back.
+const PATIENCE: u32 = 2000;
+/// What the end of the grace period is told by (RFC 9113 6.8).
+const GRACE: [u8; 8] = *b"goodbye\0";
+/// What an idle client is asked with.
+const ALIVE: [u8; 8] = *b"alive?\0\0";
+
+/// What a connection may cost.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Streams at a time.
+    pub streams: u32,
+    /// Window of a stream at first, bytes.
+    pub stream_window: u32,
+    /// Window that a stream or the connection may grow to, bytes.
+    pub largest_window: u32,
+    /// Bytes and fields of a head, bytes of a target and of trailers.
+    pub head: h1::Limits,
+}
+
+/// The server's side of a connection.
+#[derive(Debug)]
+pub struct Connection {
+    pub(super) limits: Limits,
+    pub(super) decoder: Decoder,
+    pub(super) encoder: Encoder,
+    pub(super) streams: Streams,
+    /// The largest stream number so far.
+    pub(super) last_id: u32,
+    pub(super) peer: Peer,
+    pub(super) send: SendWindow,
+    pub(super) receive_window: ReceiveWindow,
+    /// The preface has come, and the first SETTINGS.
+    pub(super) greeted: bool,
+    pub(super) settled: bool,
+    pub(super) block: Option<Block>,
+    pub(super) data: Option<Data>,
+    patience: u32,
+    leaving: Leaving,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    No,
+    /// Announced; streams that are on their way already are served.
+    Announced,
+    /// No further stream is served.
+    Final,
+}
+
+impl Connection {
+    /// Begins: the settings are the first thing that is sent (RFC 9113 3.4).
+    pub fn new(limits: Limits, out: &mut Vec<u8>) -> Self {
+        let list_size = u32::try_from(limits.head.head_bytes).unwrap_or(u32::MAX);
+        settings::write_own(limits.streams, limits.stream_window, list_size, out);
+        let window = limits.stream_window.max(FIRST_WINDOW + 1);
+        frame::write_window_update(0, window - FIRST_WINDOW, out);
+        Self {
+            decoder: Decoder::new(TABLE_SIZE),
+            encoder: Encoder::new(),
+            streams: Streams::default(),
+            last_id: 0,
+            peer: Peer::default(),
+            send: SendWindow::new(FIRST_WINDOW),
+            receive_window: ReceiveWindow::new(window, limits.largest_window),
+            greeted: false,
+            settled: false,
+            block: None,
+            data: None,
+            patience: PATIENCE,
+            leaving: Leaving::No,
+            limits,
+        }
+    }
+
+    /// Streams that are not released.
+    pub fn open_streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Whether the rest of a head is awaited.
+    pub fn awaits_head(&self) -> bool {
+        !self.settled || self.block.is_some()
+    }
+
+    /// Whether content of a request is under way.
+    pub fn receives_content(&self) -> bool {
+        self.data.is_some()
+    }
+
+    /// Appends the head of a response. With `end` nothing follows.
+    pub fn send_head(
+        &mut self,
+        slot: Slot,
+        head: &ResponseHead,
+        extra: &Headers,
+        end: bool,
+        out: &mut Vec<u8>,
+    ) {
+        let start = self.begin_block(out);
+        self.encoder.status(head.status.as_u16(), out);
+        for (name, value) in head.headers.iter().chain(extra.iter()) {
+            if !is_connection_specific(name) {
+                self.encoder.encode(name, value, out);
+            }
+        }
+        self.end_block(slot, start, end, out);
+        self.satisfied(2);
+    }
+
+    /// Appends the trailer section of a response; nothing follows.
+    pub fn send_trailers(&mut self, slot: Slot, trailers: &Headers, out: &mut Vec<u8>) {
+        let start = self.begin_block(out);
+        for (name, value) in trailers.iter() {
+            self.encoder.encode(name, value, out);
+        }
+        self.end_block(slot, start, true, out);
+    }
+
+    /// Bytes of content that the client takes on a stream.
+    pub fn stream_window(&self, slot: Slot) -> usize {
+        self.streams.get(slot).map_or(0, |stream| stream.send.room())
+    }
+
+    /// Bytes of content that the client takes on all streams together.
+    pub fn window(&self) -> usize {
+        self.send.room()
+    }
+
+    /// Bytes of content that may be sent in the next frame of a stream.
+    pub fn room(&self, slot: Slot) -> usize {
+        self.stream_window(slot).min(self.window()).min(self.peer.max_payload)
+    }
+
+    /// Makes a DATA frame of the last `length` bytes of the output, before which [`DATA_HEAD`] bytes were left free.
+    pub fn send_data(&mut self, slot: Slot, length: usize, end: bool, out: &mut [u8]) {
+        let Some(stream) = self.streams.get_mut(slot) else { return };
+        stream.send.take(length);
+        stream.local_ended |= end;
+        self.send.take(length);
+        let flags = if end { flag::END_STREAM } else { 0 };
+        let head = FrameHead { length, kind: kind::DATA, flags, stream: stream.id };
+        let at = out.len().checked_sub(length + DATA_HEAD);
+        if let Some(place) = at.and_then(|at| out.get_mut(at..at + DATA_HEAD)) {
+            place.copy_from_slice(&head.bytes());
+        }
+        self.satisfied(4);
+        self.streams.settle(slot);
+    }
+
+    /// Ends a stream that is not over yet (RFC 9113 6.4).
+    pub fn reset(&mut self, slot: Slot, code: Code, out: &mut Vec<u8>) {
+        let Some(stream) = self.streams.get_mut(slot) else { return };
+        if !stream.reset && !(stream.local_ended && stream.remote_ended) {
+            frame::write_reset(stream.id, code, out);
+        }
+        stream.reset = true;
+        self.streams.settle(slot);
+    }
+
+    /// Forgets a stream, whose slot may be given to another one then.
+    pub fn release(&mut self, slot: Slot, out: &mut Vec<u8>) {
+        self.reset(slot, Code::Cancel, out);
+        self.streams.release(slot);
+    }
+
+    /// Content of a request was passed on, while `waiting` bytes of the stream were not yet: the client may send more.
+    pub fn passed_on(&mut self, slot: Slot, bytes: usize, waiting: usize, out: &mut Vec<u8>) {
+        if let Some(grant) = self.receive_window.pass_on(bytes, waiting) {
+            frame::write_window_update(0, grant, out);
+        }
+        let Some(stream) = self.streams.get_mut(slot) else { return };
+        if stream.remote_ended || stream.reset {
+            return;
+        }
+        if let Some(grant) = stream.receive.pass_on(bytes, waiting) {
+            frame::write_window_update(stream.id, grant, out);
+        }
+    }
+
+    /// Serves no further stream, whether or not the client has confirmed that it knows.
+    pub fn leave_now(&mut self, out: &mut Vec<u8>) {
+        if self.leaving != Leaving::Final {
+            self.leaving = Leaving::Final;
+            frame::write_goaway(self.last_id, Code::NoError, out);
+        }
+    }
+
+    /// Announces that this side leaves: the client opens no further streams, and those on their way are served
+    /// until it has confirmed (RFC 9113 6.8).
+    pub fn leave(&mut self, out: &mut Vec<u8>) {
+        if self.leaving == Leaving::No {
+            self.leaving = Leaving::Announced;
+            frame::write_goaway(0x7fff_ffff, Code::NoError, out);
+            frame::write(kind::PING, 0, 0, &GRACE, out);
+        }
+    }
+
+    /// Whether no further stream is served.
+    pub fn has_left(&self) -> bool {
+        self.leaving == Leaving::Final
+    }
+
+    /// Ends the connection for a reason.
+    pub fn fail(&mut self, error: ConnectionError, out: &mut Vec<u8>) {
+        self.leaving = Leaving::Final;
+        frame::write_goaway(self.last_id, error.code, out);
+    }
+
+    /// Asks whether the client is still there.
+    pub fn ask_alive(out: &mut Vec<u8>) {
+        frame::write(kind::PING, 0, 0, &ALIVE, out);
+    }
+
+    /// A PING of ours came back.
+    pub(super) fn acknowledged(&mut self, payload: &[u8], out: &mut Vec<u8>) {
+        if payload == GRACE && self.leaving == Leaving::Announced {
+            self.leave_now(out);
+        }
+    }
+
+    /// The client has made us do something for nothing.
+    pub(super) fn tired(&mut self) -> Result<(), ConnectionError> {
+        let flood = ConnectionError::new(Code::EnhanceYourCalm, "too many frames that move nothing");
+        self.patience = self.patience.checked_sub(1).ok_or(flood)?;
+        Ok(())
+    }
+
+    /// The client has been of use.
+    pub(super) fn satisfied(&mut self, worth: u32) {
+        self.patience = (self.patience + worth).min(PATIENCE);
+    }
+
+    fn begin_block(&mut self, out: &mut Vec<u8>) -> usize {
+        let start = out.len();
+        out.extend_from_slice(&[0; frame::HEAD]);
+        self.encoder.begin(out);
+        start
+    }
+
+    /// Puts the heads of HEADERS and, where the block is too large for one frame, CONTINUATION before its parts
+    /// (RFC 9113 4.3).
+    fn end_block(&mut self, slot: Slot, start: usize, end: bool, out: &mut Vec<u8>) {
+        let Some(stream) = self.streams.get_mut(slot) else { return out.truncate(start) };
+        stream.local_ended |= end;
+        let id = stream.id;
+        let first = start + frame::HEAD;
+        let length = out.len().saturating_sub(first);
+        let end_stream = if end { flag::END_STREAM } else { 0 };
+        let whole = length <= MAX_PAYLOAD;
+        let flags = end_stream | if whole { flag::END_HEADERS } else { 0 };
+        let head = FrameHead { length: length.min(MAX_PAYLOAD), kind: kind::HEADERS, flags, stream: id };
+        if let Some(place) = out.get_mut(start..first) {
+            place.copy_from_slice(&head.bytes());
+        }
+        if !whole {
+            let rest = out.split_off(first + MAX_PAYLOAD);
+            let mut parts = rest.chunks(MAX_PAYLOAD).peekable();
+            while let Some(part) = parts.next() {
+                let flags = if parts.peek().is_none() { flag::END_HEADERS } else { 0 };
+                frame::write(kind::CONTINUATION, flags, id, part, out);
+            }
+        }
+        self.streams.settle(slot);
+    }
+}
+
+/// Fields that HTTP/2 does not know (RFC 9113 8.2.2).
+fn is_connection_specific(name: &[u8]) -> bool {
+    match name.len() {
+        7 => is(name, b"upgrade"),
+        10 => is(name, b"connection") || is(name, b"keep-alive"),
+        16 => is(name, b"proxy-connection"),
+        17 => is(name, b"transfer-encoding"),
+        _ => false,
+    }
+}

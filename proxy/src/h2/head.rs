@@ -1,0 +1,213 @@
+//! Decoded fields to our own heads (RFC 9113 8.2, 8.3): what is malformed becomes an answer like any other.
+//! It never touches the compression; whoever calls it decodes every block to its end.
+
+use http::Method;
+
+use crate::error::Error;
+use crate::h1::{self, HeadError};
+use crate::message::{Headers, RequestHead, Version};
+
+/// What a field costs beyond its bytes (RFC 9113 6.5.2).
+const FIELD_COST: usize = 32;
+
+/// A request head while its fields come in.
+pub(super) struct Request {
+    head: Box<RequestHead>,
+    seen: Pseudo,
+    regular: bool,
+    cookies: usize,
+    length: Option<u64>,
+    bytes_left: usize,
+    fields_left: usize,
+    target_bytes: usize,
+    flaw: Option<Error>,
+}
+
+/// Which pseudo-header fields have come.
+#[derive(Default)]
+struct Pseudo {
+    method: bool,
+    scheme: bool,
+    path: bool,
+    authority: bool,
+}
+
+/// A head, or why it is none; then with what could be read of it.
+pub(super) struct Read {
+    pub(super) head: Box<RequestHead>,
+    /// Content-Length.
+    pub(super) length: Option<u64>,
+    pub(super) flaw: Option<Error>,
+}
+
+impl Request {
+    pub(super) fn new(limits: &h1::Limits) -> Self {
+        let mut head = RequestHead::spare();
+        head.version = Version::Http2;
+        Self {
+            head,
+            seen: Pseudo::default(),
+            regular: false,
+            cookies: 0,
+            length: None,
+            bytes_left: limits.head_bytes,
+            fields_left: limits.fields,
+            target_bytes: limits.target_bytes,
+            flaw: None,
+        }
+    }
+
+    /// Takes one field. Nothing is kept of what comes behind a flaw.
+    pub(super) fn field(&mut self, name: &[u8], value: &[u8]) {
+        if self.flaw.is_none()
+            && let Err(flaw) = self.take(name, value)
+        {
+            self.flaw = Some(flaw);
+        }
+    }
+
+    fn take(&mut self, name: &[u8], value: &[u8]) -> Result<(), Error> {
+        let cost = name.len() + value.len() + FIELD_COST;
+        self.bytes_left = self.bytes_left.checked_sub(cost).ok_or(Error::Head(HeadError::HeadTooLarge))?;
+        if let [b':', pseudo @ ..] = name {
+            return self.take_pseudo(pseudo, value);
+        }
+        self.regular = true;
+        self.fields_left = self.fields_left.checked_sub(1).ok_or(Error::Head(HeadError::TooManyFields))?;
+        check_field(name, value)?;
+        match name {
+            b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" | b"upgrade" => {
+                return Err(Error::Head(HeadError::FieldName));
+            }
+            b"te" if !value.eq_ignore_ascii_case(b"trailers") => {
+                return Err(Error::Head(HeadError::FieldValue));
+            }
+            b"content-length" if self.length.is_some() => return Err(Error::Head(HeadError::RepeatedLength)),
+            b"content-length" => {
+                self.length = Some(h1::decimal(value).ok_or(Error::Head(HeadError::Length))?);
+            }
+            b"cookie" => self.cookies += 1,
+            _ => {}
+        }
+        self.head.headers.append(name, value);
+        Ok(())
+    }
+
+    fn take_pseudo(&mut self, name: &[u8], value: &[u8]) -> Result<(), Error> {
+        let seen = match name {
+            b"method" => &mut self.seen.method,
+            b"scheme" => &mut self.seen.scheme,
+            b"path" => &mut self.seen.path,
+            b"authority" => &mut self.seen.authority,
+            _ => return Err(Error::Head(HeadError::FieldName)),
+        };
+        // Once each, and before all other fields (RFC 9113 8.3).
+        if std::mem::replace(seen, true) || self.regular {
+            return Err(Error::Head(HeadError::FieldName));
+        }
+        match name {
+            b"method" => {
+                self.head.method =
+                    Method::from_bytes(value).map_err(|_| Error::Head(HeadError::RequestLine))?;
+            }
+            b"path" if value.len() > self.target_bytes => return Err(Error::Head(HeadError::TargetTooLong)),
+            b"path" => self.head.target.push_str(target(value).ok_or(Error::Head(HeadError::Target))?),
+            b"authority" => {
+                self.head.authority.push_str(h1::authority(value).ok_or(Error::Head(HeadError::Host))?);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The end of the fields.
+    pub(super) fn finish(mut self) -> Read {
+        if self.flaw.is_none() {
+            self.flaw = self.complete().err();
+        }
+        Read { head: self.head, length: self.length, flaw: self.flaw }
+    }
+
+    fn complete(&mut self) -> Result<(), Error> {
+        if !self.seen.method {
+            return Err(Error::Head(HeadError::RequestLine));
+        }
+        if self.head.method == Method::CONNECT {
+            return Err(Error::Head(HeadError::Connect));
+        }
+        if !self.seen.scheme || !self.seen.path {
+            return Err(Error::Head(HeadError::RequestLine));
+        }
+        let asterisk = self.head.target == "*" && self.head.method == Method::OPTIONS;
+        if !self.head.target.starts_with('/') && !asterisk {
+            return Err(Error::Head(HeadError::Target));
+        }
+        let head = &mut *self.head;
+        if head.headers.get_all("host").nth(1).is_some() {
+            return Err(Error::Host);
+        }
+        let host = head.headers.get("host").map(|host| h1::authority(host).map(str::to_owned));
+        if let Some(host) = host {
+            let host = host.ok_or(Error::Host)?;
+            if self.seen.authority && host != head.authority {
+                return Err(Error::Host);
+            }
+            head.authority = host;
+            head.headers.remove("host");
+        }
+        if head.authority.is_empty() {
+            return Err(Error::Host);
+        }
+        if self.cookies > 1 {
+            head.headers.join("cookie", b"; ");
+        }
+        Ok(())
+    }
+}
+
+/// A trailer section while its fields come in (RFC 9113 8.1).
+pub(super) struct Trailers {
+    pub(super) headers: Headers,
+    bytes_left: usize,
+    fields_left: usize,
+    pub(super) malformed: bool,
+}
+
+impl Trailers {
+    pub(super) fn new(limits: &h1::Limits) -> Self {
+        Self {
+            headers: Headers::new(),
+            bytes_left: limits.trailer_bytes,
+            fields_left: limits.fields,
+            malformed: false,
+        }
+    }
+
+    /// Takes one field; one that does not belong into trailers is left out.
+    pub(super) fn field(&mut self, name: &[u8], value: &[u8]) {
+        let left = self.bytes_left.checked_sub(name.len() + value.len() + FIELD_COST);
+        let fields_left = self.fields_left.checked_sub(1);
+        let (Some(left), Some(fields_left), Ok(())) = (left, fields_left, check_field(name, value)) else {
+            self.malformed = true;
+            return;
+        };
+        (self.bytes_left, self.fields_left) = (left, fields_left);
+        if !h1::forbidden_trailer(name) {
+            self.headers.append(name, value);
+        }
+    }
+}
+
+/// Names are in lower case, and nothing passes that could become a line of its own in HTTP/1.1 (RFC 9113 8.2.1, 10.3).
+fn check_field(name: &[u8], value: &[u8]) -> Result<(), Error> {
+    if !h1::valid_name(name) || name.iter().any(u8::is_ascii_uppercase) {
+        return Err(Error::Head(HeadError::FieldName));
+    }
+    if h1::valid_value(value) { Ok(()) } else { Err(Error::Head(HeadError::FieldValue)) }
+}
+
+/// Visible ASCII without a fragment.
+fn target(value: &[u8]) -> Option<&str> {
+    let fits = value.iter().all(|&byte| byte.is_ascii_graphic() && byte != b'#');
+    std::str::from_utf8(value).ok().filter(|_| fits)
+}

@@ -1,0 +1,552 @@
+//! What the client sends: frames to events (RFC 9113 6), and which of them are errors.
+
+use bytes::{Buf as _, BytesMut};
+
+use crate::error::Error;
+use crate::h1::HeadError;
+use crate::message::{Headers, RequestHead};
+
+use super::connection::Connection;
+use super::error::{Code, ConnectionError};
+use super::flow::{ReceiveWindow, SendWindow};
+use super::frame::{self, FrameHead, MAX_PAYLOAD, flag, kind};
+use super::head::{Request, Trailers};
+use super::settings;
+use super::streams::{Slot, Stream};
+
+/// What every client says first (RFC 9113 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Most CONTINUATION frames of one block: no client sends small ones.
+const MOST_CONTINUATIONS: u32 = 64;
+
+/// What has happened.
+#[derive(Debug)]
+pub enum Event {
+    /// Come again with more input.
+    NeedMore,
+    /// A request begins. It has content unless `ended`; of `length` bytes, where that is known.
+    Request {
+        /// Its stream.
+        slot: Slot,
+        /// The head.
+        head: Box<RequestHead>,
+        /// Whether nothing follows.
+        ended: bool,
+        /// Content-Length.
+        length: Option<u64>,
+    },
+    /// A request that is not one; it gets an answer all the same.
+    Refused {
+        /// Its stream.
+        slot: Slot,
+        /// What could be read of the head.
+        head: Box<RequestHead>,
+        /// Why.
+        error: Error,
+    },
+    /// Content of a request: so many bytes at the front of the input, which the caller takes off.
+    Data {
+        /// Its stream.
+        slot: Slot,
+        /// At least one.
+        bytes: usize,
+    },
+    /// The request is complete.
+    Ended {
+        /// Its stream.
+        slot: Slot,
+        /// The trailer section.
+        trailers: Option<Headers>,
+    },
+    /// The stream is over: the client does not want it any more, or has broken its rules.
+    Reset {
+        /// The stream.
+        slot: Slot,
+    },
+    /// More may be sent: on one stream, or with `None` on any.
+    Window {
+        /// The stream.
+        slot: Option<Slot>,
+    },
+    /// The client is still there.
+    Alive,
+}
+
+/// A field block whose end has not come (RFC 9113 4.3).
+#[derive(Debug)]
+pub(super) struct Block {
+    stream: u32,
+    ended: bool,
+    bytes: Vec<u8>,
+    continuations: u32,
+}
+
+/// A DATA frame whose end has not come.
+#[derive(Debug)]
+pub(super) struct Data {
+    /// `None` where nobody wants the content any more.
+    slot: Option<Slot>,
+    left: usize,
+    padding: usize,
+    ended: bool,
+}
+
+impl Connection {
+    /// Takes the next frame, or as much of its content as is there, off the front of the input. What has to be said
+    /// in answer is appended to the output.
+    ///
+    /// # Errors
+    ///
+    /// Those of the connection (RFC 9113 5.4.1): tell the client with [`Connection::fail`] and close.
+    pub fn receive(&mut self, input: &mut BytesMut, out: &mut Vec<u8>) -> Result<Event, ConnectionError> {
+        loop {
+            if !self.greeted {
+                let length = input.len().min(PREFACE.len());
+                if input.get(..length) != PREFACE.get(..length) {
+                    return Err(ConnectionError::protocol("not the preface of HTTP/2"));
+                }
+                if length < PREFACE.len() {
+                    return Ok(Event::NeedMore);
+                }
+                input.advance(length);
+                self.greeted = true;
+            }
+            if self.data.is_some() {
+                match self.content(input, out) {
+                    Some(event) => return Ok(event),
+                    None => continue,
+                }
+            }
+            let Some(head) = FrameHead::parse(input) else { return Ok(Event::NeedMore) };
+            self.check(head)?;
+            if head.kind == kind::DATA {
+                if !self.begin_data(head, input, out)? {
+                    return Ok(Event::NeedMore);
+                }
+                continue;
+            }
+            let end = frame::HEAD + head.length;
+            let Some(payload) = input.get(frame::HEAD..end) else { return Ok(Event::NeedMore) };
+            let event = self.frame(head, payload, out)?;
+            input.advance(end);
+            if let Some(event) = event {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// What is an error whatever the payload says.
+    fn check(&self, head: FrameHead) -> Result<(), ConnectionError> {
+        if head.length > MAX_PAYLOAD {
+            return Err(ConnectionError::size("a frame larger than allowed"));
+        }
+        if !self.settled && (head.kind != kind::SETTINGS || head.has(flag::ACK)) {
+            return Err(ConnectionError::protocol("the first frame is not SETTINGS"));
+        }
+        match &self.block {
+            Some(block) if head.kind != kind::CONTINUATION || head.stream != block.stream => {
+                Err(ConnectionError::protocol("a field block is interrupted"))
+            }
+            None if head.kind == kind::CONTINUATION => {
+                Err(ConnectionError::protocol("CONTINUATION without a field block"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn frame(
+        &mut self,
+        head: FrameHead,
+        payload: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Event>, ConnectionError> {
+        let exactly = |length: usize| match payload.len() == length {
+            true => Ok(()),
+            false => Err(ConnectionError::size("a frame of a wrong length")),
+        };
+        let of_stream = |wanted: bool| match (head.stream != 0) == wanted {
+            true => Ok(()),
+            false => Err(ConnectionError::protocol(
+                "a frame for stream 0 that belongs to a stream, or the reverse",
+            )),
+        };
+        match head.kind {
+            kind::HEADERS => {
+                of_stream(true)?;
+                self.headers(head, payload, out)
+            }
+            kind::CONTINUATION => self.continuation(head, payload, out),
+            kind::PRIORITY => {
+                of_stream(true)?;
+                exactly(5)?;
+                self.tired().map(|()| None)
+            }
+            kind::RST_STREAM => {
+                of_stream(true)?;
+                exactly(4)?;
+                self.reset_by_client(head.stream)
+            }
+            kind::SETTINGS => {
+                of_stream(false)?;
+                self.settings(head, payload, out)
+            }
+            kind::PING => {
+                of_stream(false)?;
+                exactly(8)?;
+                if head.has(flag::ACK) {
+                    self.acknowledged(payload, out);
+                    return Ok(Some(Event::Alive));
+                }
+                frame::write(kind::PING, flag::ACK, 0, payload, out);
+                self.tired().map(|()| None)
+            }
+            kind::GOAWAY => {
+                of_stream(false)?;
+                if payload.len() < 8 {
+                    return Err(ConnectionError::size("GOAWAY of a wrong length"));
+                }
+                self.tired().map(|()| None)
+            }
+            kind::WINDOW_UPDATE => {
+                exactly(4)?;
+                self.window_update(head.stream, payload, out)
+            }
+            kind::PUSH_PROMISE => Err(ConnectionError::protocol("a client may not push")),
+            // What nobody knows is skipped (RFC 9113 4.1).
+            _ => self.tired().map(|()| None),
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------ content
+
+    /// Begins a DATA frame (RFC 9113 6.1); false where more of its head has to come first.
+    fn begin_data(
+        &mut self,
+        head: FrameHead,
+        input: &mut BytesMut,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, ConnectionError> {
+        if head.stream == 0 || head.stream > self.last_id {
+            return Err(ConnectionError::protocol("DATA for a stream that was not opened"));
+        }
+        let padded = usize::from(head.has(flag::PADDED));
+        if head.length < padded {
+            return Err(ConnectionError::size("DATA without its padding length"));
+        }
+        let padding = match padded {
+            0 => 0,
+            _ => match input.get(frame::HEAD) {
+                Some(&padding) => usize::from(padding),
+                None => return Ok(false),
+            },
+        };
+        let Some(left) = (head.length - padded).checked_sub(padding) else {
+            return Err(ConnectionError::protocol("more padding than payload"));
+        };
+        input.advance(frame::HEAD + padded);
+        if !self.receive_window.take(head.length) {
+            return Err(ConnectionError::new(Code::FlowControl, "more content than the connection's window"));
+        }
+        let ended = head.has(flag::END_STREAM);
+        if left == 0 && !ended {
+            self.tired()?;
+        } else {
+            self.satisfied(1);
+        }
+        let slot = self.accept_data(head, left, ended, out)?;
+        let unwanted = head.length - left;
+        if unwanted > 0 {
+            self.skipped(slot, unwanted, out);
+        }
+        self.data = Some(Data { slot, left, padding, ended });
+        Ok(true)
+    }
+
+    /// The stream that the content is for, if it may still get any.
+    fn accept_data(
+        &mut self,
+        head: FrameHead,
+        content: usize,
+        ended: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Slot>, ConnectionError> {
+        let Some(slot) = self.streams.find(head.stream) else {
+            // It may have been on its way when the stream was reset.
+            self.tired()?;
+            return Ok(None);
+        };
+        let Some(stream) = self.streams.get_mut(slot) else { return Ok(None) };
+        if stream.remote_ended {
+            return Err(ConnectionError::new(Code::StreamClosed, "DATA behind the end of its stream"));
+        }
+        if !stream.receive.take(head.length) {
+            self.reset(slot, Code::FlowControl, out);
+            return Ok(Some(slot));
+        }
+        if let Some(left) = &mut stream.length_left {
+            // Content-Length and content must agree (RFC 9113 8.1.1).
+            match left.checked_sub(content as u64) {
+                Some(rest) if rest == 0 || !ended => *left = rest,
+                _ => self.reset(slot, Code::Protocol, out),
+            }
+        }
+        Ok(Some(slot))
+    }
+
+    /// Content that nobody will pass on counts as passed on.
+    fn skipped(&mut self, slot: Option<Slot>, bytes: usize, out: &mut Vec<u8>) {
+        match slot {
+            Some(slot) => self.passed_on(slot, bytes, 0, out),
+            None => {
+                if let Some(grant) = self.receive_window.pass_on(bytes, 0) {
+                    frame::write_window_update(0, grant, out);
+                }
+            }
+        }
+    }
+
+    /// The next piece of the DATA frame under way; `None` where there is nothing to tell.
+    fn content(&mut self, input: &mut BytesMut, out: &mut Vec<u8>) -> Option<Event> {
+        let data = self.data.as_mut()?;
+        let wanted = data.slot.filter(|&slot| self.streams.get(slot).is_some_and(|stream| !stream.reset));
+        if data.left > 0 {
+            let bytes = input.len().min(data.left);
+            if bytes == 0 {
+                return Some(Event::NeedMore);
+            }
+            data.left -= bytes;
+            let Some(slot) = wanted else {
+                input.advance(bytes);
+                let slot = data.slot;
+                self.skipped(slot, bytes, out);
+                return None;
+            };
+            return Some(Event::Data { slot, bytes });
+        }
+        let padding = input.len().min(data.padding);
+        input.advance(padding);
+        data.padding -= padding;
+        if data.padding > 0 {
+            return Some(Event::NeedMore);
+        }
+        let Data { slot, ended, .. } = self.data.take()?;
+        let slot = slot?;
+        let stream = self.streams.get_mut(slot)?;
+        if stream.reset {
+            return Some(Event::Reset { slot });
+        }
+        if !ended {
+            return None;
+        }
+        stream.remote_ended = true;
+        self.streams.settle(slot);
+        Some(Event::Ended { slot, trailers: None })
+    }
+
+    // -------------------------------------------------------------------------------------------------- heads
+
+    /// HEADERS: a request, or the trailer section of one (RFC 9113 6.2).
+    fn headers(
+        &mut self,
+        head: FrameHead,
+        payload: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Event>, ConnectionError> {
+        if head.stream.is_multiple_of(2) {
+            return Err(ConnectionError::protocol("a stream number of the server's"));
+        }
+        let short = ConnectionError::size("HEADERS of a wrong length");
+        let (padding, rest) = match head.has(flag::PADDED) {
+            true => {
+                payload.split_first().map(|(&padding, rest)| (usize::from(padding), rest)).ok_or(short)?
+            }
+            false => (0, payload),
+        };
+        // Priorities are advice that is not taken (RFC 9113 5.3.2).
+        let rest = if head.has(flag::PRIORITY) { rest.get(5..).ok_or(short)? } else { rest };
+        let fragment = rest
+            .len()
+            .checked_sub(padding)
+            .and_then(|end| rest.get(..end))
+            .ok_or(ConnectionError::protocol("more padding than payload"))?;
+        let ended = head.has(flag::END_STREAM);
+        if head.has(flag::END_HEADERS) {
+            return self.block(head.stream, ended, fragment, out);
+        }
+        self.block = Some(Block { stream: head.stream, ended, bytes: fragment.to_vec(), continuations: 0 });
+        Ok(None)
+    }
+
+    fn continuation(
+        &mut self,
+        head: FrameHead,
+        payload: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Event>, ConnectionError> {
+        let Some(mut block) = self.block.take() else { return Ok(None) };
+        block.continuations += 1;
+        block.bytes.extend_from_slice(payload);
+        if block.continuations > MOST_CONTINUATIONS
+            || block.bytes.len() > self.limits.head.head_bytes + MAX_PAYLOAD
+        {
+            return Err(ConnectionError::new(Code::EnhanceYourCalm, "a field block without end"));
+        }
+        if head.has(flag::END_HEADERS) {
+            return self.block(block.stream, block.ended, &block.bytes, out);
+        }
+        self.block = Some(block);
+        Ok(None)
+    }
+
+    /// A whole field block. It is decoded whatever it is for: the compression has a state (RFC 7541 2.2).
+    fn block(
+        &mut self,
+        id: u32,
+        ended: bool,
+        block: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Event>, ConnectionError> {
+        let broken = |_| ConnectionError::new(Code::Compression, "a field block that cannot be decoded");
+        if id <= self.last_id {
+            let mut trailers = Trailers::new(&self.limits.head);
+            self.decoder.decode(block, |name, value| trailers.field(name, value)).map_err(broken)?;
+            return self.trailers(id, ended, trailers, out);
+        }
+        self.last_id = id;
+        let mut request = Request::new(&self.limits.head);
+        self.decoder.decode(block, |name, value| request.field(name, value)).map_err(broken)?;
+        if self.has_left() {
+            return self.tired().map(|()| None);
+        }
+        if self.streams.len() >= self.limits.streams as usize {
+            self.tired()?;
+            frame::write_reset(id, Code::RefusedStream, out);
+            return Ok(None);
+        }
+        let read = request.finish();
+        let window = self.limits.stream_window;
+        let slot = self.streams.insert(Stream {
+            id,
+            remote_ended: ended,
+            local_ended: false,
+            reset: false,
+            send: SendWindow::new(self.peer.initial_window),
+            receive: ReceiveWindow::new(window, self.limits.largest_window),
+            length_left: read.length.filter(|_| !ended),
+        });
+        let mismatch = ended && read.length.is_some_and(|length| length > 0);
+        let flaw = read.flaw.or(mismatch.then_some(Error::Head(HeadError::Length)));
+        Ok(Some(match flaw {
+            Some(error) => Event::Refused { slot, head: read.head, error },
+            None => Event::Request { slot, head: read.head, ended, length: read.length },
+        }))
+    }
+
+    fn trailers(
+        &mut self,
+        id: u32,
+        ended: bool,
+        trailers: Trailers,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Event>, ConnectionError> {
+        let Some(slot) = self.streams.find(id) else {
+            self.tired()?;
+            frame::write_reset(id, Code::StreamClosed, out);
+            return Ok(None);
+        };
+        let Some(stream) = self.streams.get_mut(slot) else { return Ok(None) };
+        if stream.remote_ended {
+            return Err(ConnectionError::new(Code::StreamClosed, "HEADERS behind the end of their stream"));
+        }
+        if !ended || trailers.malformed || stream.length_left.is_some_and(|left| left > 0) {
+            self.reset(slot, Code::Protocol, out);
+            return Ok(Some(Event::Reset { slot }));
+        }
+        stream.remote_ended = true;
+        self.streams.settle(slot);
+        let headers = trailers.headers;
+        Ok(Some(Event::Ended { slot, trailers: (!headers.is_empty()).then_some(headers) }))
+    }
+
+    // ------------------------------------------------------------------------------------------------ control
+
+    fn reset_by_client(&mut self, id: u32) -> Result<Option<Event>, ConnectionError> {
+        if id > self.last_id {
+            return Err(ConnectionError::protocol("RST_STREAM for a stream that was not opened"));
+        }
+        // Opening streams only to reset them is an attack that costs the client nothing.
+        self.tired()?;
+        let Some(slot) = self.streams.find(id) else { return Ok(None) };
+        if let Some(stream) = self.streams.get_mut(slot) {
+            stream.reset = true;
+        }
+        self.streams.settle(slot);
+        Ok(Some(Event::Reset { slot }))
+    }
+
+    fn settings(
+        &mut self,
+        head: FrameHead,
+        payload: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Event>, ConnectionError> {
+        if head.has(flag::ACK) {
+            return match payload.is_empty() {
+                true => self.tired().map(|()| None),
+                false => Err(ConnectionError::size("an acknowledgement of SETTINGS with a payload")),
+            };
+        }
+        self.tired()?;
+        self.settled = true;
+        let changed = self.peer.apply(payload)?;
+        if let Some(size) = changed.table_size {
+            self.encoder.limit(size);
+        }
+        settings::write_ack(out);
+        if changed.window == 0 {
+            return Ok(None);
+        }
+        if !self.streams.iter_mut().all(|stream| stream.send.add(changed.window)) {
+            return Err(ConnectionError::new(Code::FlowControl, "a window beyond 2^31-1"));
+        }
+        Ok(Some(Event::Window { slot: None }))
+    }
+
+    fn window_update(
+        &mut self,
+        id: u32,
+        payload: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Event>, ConnectionError> {
+        let &[i1, i2, i3, i4] = payload else {
+            return Err(ConnectionError::size("WINDOW_UPDATE of a wrong length"));
+        };
+        let increment = u32::from_be_bytes([i1, i2, i3, i4]) & 0x7fff_ffff;
+        self.tired()?;
+        if id == 0 {
+            if increment == 0 {
+                return Err(ConnectionError::protocol("WINDOW_UPDATE by nothing"));
+            }
+            if !self.send.add(increment.into()) {
+                return Err(ConnectionError::new(Code::FlowControl, "a window beyond 2^31-1"));
+            }
+            return Ok(Some(Event::Window { slot: None }));
+        }
+        if id > self.last_id {
+            return Err(ConnectionError::protocol("WINDOW_UPDATE for a stream that was not opened"));
+        }
+        let Some(slot) = self.streams.find(id) else { return Ok(None) };
+        let Some(stream) = self.streams.get_mut(slot) else { return Ok(None) };
+        let code = match increment {
+            0 => Some(Code::Protocol),
+            _ => (!stream.send.add(increment.into())).then_some(Code::FlowControl),
+        };
+        match code {
+            None => Ok(Some(Event::Window { slot: Some(slot) })),
+            Some(code) => {
+                self.reset(slot, code, out);
+                Ok(Some(Event::Reset { slot }))
+            }
+        }
+    }
+}

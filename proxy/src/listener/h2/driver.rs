@@ -1,0 +1,296 @@
+//! The task of the connection itself: reads frames, gives their content to the streams, writes what they append, and
+//! watches the time.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
+
+use super::super::handler::Handler;
+use super::shared::{HIGH_WATER, Shared, State};
+use super::stream::Streams;
+use crate::drain::Draining;
+use crate::h2::{Connection, Event, Slot};
+use crate::net::{Io, Stream};
+use crate::state::Limits;
+
+/// From so many streams on, what they append waits for what the others are about to append.
+const CROWD: usize = 4;
+/// Bytes of output from which on nothing more is read: answers to control frames have to be bounded too.
+const FULL: usize = 4 * HIGH_WATER;
+/// Interval of questions to a silent client, and its time to answer.
+const PING: Duration = Duration::from_secs(30);
+const ANSWER: Duration = Duration::from_secs(20);
+/// Time for a client to confirm that it opens no further streams, and to take the last bytes.
+const GRACE: Duration = Duration::from_secs(1);
+
+pub(super) struct Driver<'a> {
+    io: Io,
+    shared: Rc<Shared>,
+    limits: &'a Limits,
+    draining: Draining,
+    /// Frames that are being written, and how far.
+    writing: Vec<u8>,
+    written: usize,
+    unflushed: bool,
+    /// The output has waited for a crowd already.
+    gathered: bool,
+    waiting: Waiting,
+    left: bool,
+}
+
+/// What the connection waits for; each has a patience of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    /// A moment ago something came or left.
+    Nothing,
+    /// The client is to take what is written.
+    Room,
+    /// The rest of a head.
+    Head,
+    /// A request, with none under way.
+    Request,
+    /// A sign of life while requests are under way.
+    Sign,
+    /// The answer to the question for one.
+    Answer,
+    /// Confirmation that no further stream comes.
+    Goodbye,
+}
+
+/// How the connection has ended.
+struct Over;
+
+impl<'a> Driver<'a> {
+    pub(super) fn new(stream: Stream, shared: Rc<Shared>, limits: &'a Limits, draining: Draining) -> Self {
+        Self {
+            io: Io::new(stream),
+            shared,
+            limits,
+            draining,
+            writing: Vec::new(),
+            written: 0,
+            unflushed: false,
+            gathered: false,
+            waiting: Waiting::Nothing,
+            left: false,
+        }
+    }
+
+    /// Runs until the connection has ended.
+    pub(super) async fn run<H: Handler + 'static>(mut self, streams: &Streams<H>)
+    where
+        H::Connection: 'static,
+    {
+        poll_fn(|cx| self.poll(cx, streams)).await;
+        self.shared.borrow().reset_all();
+        let last = async {
+            poll_fn(|cx| self.poll_write(cx)).await?;
+            self.io.shutdown().await
+        };
+        let _ = tokio::time::timeout(GRACE, last).await;
+    }
+
+    fn poll<H: Handler + 'static>(&mut self, cx: &mut Context<'_>, streams: &Streams<H>) -> Poll<()>
+    where
+        H::Connection: 'static,
+    {
+        if !self.left && self.draining.poll_started(cx).is_ready() {
+            self.leave();
+        }
+        // Frames that were taken in while there was no room for answers come first.
+        while self.shared.borrow().out.len() < FULL {
+            match self.take_frames(streams) {
+                Err(Over) => return Poll::Ready(()),
+                Ok(()) if self.shared.borrow().out.len() >= FULL => break,
+                Ok(()) => {}
+            }
+            match self.poll_read(cx) {
+                Poll::Ready(Ok(1..)) => self.waiting = Waiting::Nothing,
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        let written = self.poll_output(cx);
+        let over = matches!(written, Poll::Ready(Err(_)));
+        if over || (written.is_ready() && self.has_left()) {
+            return Poll::Ready(());
+        }
+        if self.writing.is_empty() {
+            self.io.release();
+        }
+        self.shared.borrow().wait(cx);
+        self.poll_patience(cx)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match self.shared.borrow().connection.receives_content() {
+            true => self.io.poll_read_body(cx),
+            false => self.io.poll_read_head(cx),
+        }
+    }
+
+    /// Takes every frame off the input that is there.
+    fn take_frames<H: Handler + 'static>(&mut self, streams: &Streams<H>) -> Result<(), Over>
+    where
+        H::Connection: 'static,
+    {
+        let input = &mut self.io.input;
+        loop {
+            let state = &mut *self.shared.borrow();
+            let State { connection, out, .. } = state;
+            if out.len() >= FULL {
+                return Ok(());
+            }
+            match connection.receive(input, out) {
+                Ok(Event::NeedMore) => return Ok(()),
+                Ok(Event::Request { slot, head, ended, length }) => {
+                    state.port(slot).ended = ended;
+                    streams.serve(slot, head, ended, length);
+                }
+                Ok(Event::Refused { slot, head, error }) => streams.refuse(slot, head, error),
+                Ok(Event::Data { slot, bytes }) => content(state, slot, input, bytes),
+                Ok(Event::Ended { slot, trailers }) => {
+                    let port = state.port(slot);
+                    port.trailers = trailers;
+                    port.ended = true;
+                    port.wake();
+                }
+                Ok(Event::Reset { slot }) => {
+                    let port = state.port(slot);
+                    port.reset = true;
+                    port.wake();
+                }
+                Ok(Event::Window { slot: Some(slot) }) => state.port(slot).unblock(),
+                Ok(Event::Window { slot: None }) => state.unblock_all(),
+                Ok(Event::Alive) => {}
+                Err(error) => {
+                    connection.fail(error, out);
+                    return Err(Over);
+                }
+            }
+        }
+    }
+
+    /// Writes what the streams have appended, in a crowd once all of them had the chance to.
+    fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (waiting, streams) = {
+            let state = self.shared.borrow();
+            (state.out.len(), state.connection.open_streams())
+        };
+        let hurry = waiting >= HIGH_WATER || !self.writing.is_empty() || streams < CROWD;
+        if waiting > 0 && !hurry && !std::mem::replace(&mut self.gathered, true) {
+            // Polled again when everything that is ready now has run.
+            let _ = pin!(tokio::task::yield_now()).poll(cx);
+            return Poll::Pending;
+        }
+        self.gathered = false;
+        self.poll_write(cx)
+    }
+
+    /// Writes everything.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            while let Some(rest) = self.writing.get(self.written..).filter(|rest| !rest.is_empty()) {
+                let written = ready!(Pin::new(&mut self.io.stream).poll_write(cx, rest))?;
+                if written == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.written += written;
+                self.unflushed = true;
+                self.waiting = Waiting::Nothing;
+            }
+            self.writing.clear();
+            self.written = 0;
+            let state = &mut *self.shared.borrow();
+            if state.out.is_empty() {
+                break;
+            }
+            std::mem::swap(&mut state.out, &mut self.writing);
+            state.pass_turn();
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut self.io.stream).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn leave(&mut self) {
+        self.left = true;
+        self.waiting = Waiting::Nothing;
+        let State { connection, out, .. } = &mut *self.shared.borrow();
+        connection.leave(out);
+    }
+
+    fn has_left(&self) -> bool {
+        let state = self.shared.borrow();
+        state.connection.has_left() && state.connection.open_streams() == 0 && state.out.is_empty()
+    }
+
+    /// Nothing can be done now: what happens when that lasts too long.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let (waiting, patience) = self.waits_for();
+            if waiting != self.waiting {
+                self.waiting = waiting;
+                self.io.watchdog.feed(Instant::now(), patience);
+            }
+            ready!(self.io.watchdog.poll_expired(cx));
+            let State { connection, out, .. } = &mut *self.shared.borrow();
+            match waiting {
+                Waiting::Sign => {
+                    Connection::ask_alive(out);
+                    self.waiting = Waiting::Answer;
+                    self.io.watchdog.feed(Instant::now(), ANSWER);
+                }
+                Waiting::Request => {
+                    self.left = true;
+                    connection.leave(out);
+                }
+                Waiting::Goodbye => connection.leave_now(out),
+                Waiting::Nothing | Waiting::Room | Waiting::Head | Waiting::Answer => return Poll::Ready(()),
+            }
+            // What was appended is written by the next poll.
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    fn waits_for(&self) -> (Waiting, Duration) {
+        let connection = &self.shared.borrow().connection;
+        if !self.writing.is_empty() {
+            (Waiting::Room, self.limits.send_timeout)
+        } else if connection.awaits_head() {
+            (Waiting::Head, self.limits.header_timeout)
+        } else if self.left && !connection.has_left() {
+            (Waiting::Goodbye, GRACE)
+        } else if connection.open_streams() == 0 {
+            (Waiting::Request, self.limits.keepalive_timeout)
+        } else if self.waiting == Waiting::Answer {
+            (Waiting::Answer, ANSWER)
+        } else {
+            (Waiting::Sign, PING)
+        }
+    }
+}
+
+/// Content for a stream: kept until its reader asks, or thrown away where the response is complete already.
+fn content(state: &mut State, slot: Slot, input: &mut BytesMut, bytes: usize) {
+    let data = input.split_to(bytes);
+    let port = state.port(slot);
+    match &mut port.discard {
+        None => port.content.push_back(data.freeze()),
+        Some(left) => {
+            *left = left.saturating_sub(bytes);
+            let State { connection, out, .. } = state;
+            connection.passed_on(slot, bytes, 0, out);
+        }
+    }
+    state.port(slot).wake();
+}

@@ -1,0 +1,51 @@
+//! HTTP/2 toward clients: one task reads and writes the connection, each stream has one of its own.
+//!
+//! A stream's task appends its frames to the connection's output and takes its content from a port, both without
+//! a channel. The connection's task writes what all of them have appended at once.
+
+mod body;
+mod driver;
+mod shared;
+mod stream;
+
+use std::rc::Rc;
+
+use super::handler::Handler;
+use crate::drain::Draining;
+use crate::h2::{Connection, Limits as Codec};
+use crate::net::Stream;
+use crate::state::Limits;
+
+use self::driver::Driver;
+use self::shared::Shared;
+use self::stream::Streams;
+
+/// Streams a client may have open at a time.
+const STREAMS: u32 = 128;
+/// Window of a stream at first; it doubles while its reader keeps up.
+const STREAM_WINDOW: u32 = 1 << 20;
+/// Largest window: fills a link of 1 Gbit/s at 100 ms.
+const LARGEST_WINDOW: u32 = 16 << 20;
+
+/// Serves a connection until it ends.
+pub(super) async fn serve<H: Handler + 'static>(
+    stream: Stream,
+    limits: &Limits,
+    handler: Rc<H>,
+    connection: Rc<H::Connection>,
+    draining: Draining,
+) where
+    H::Connection: 'static,
+{
+    let codec = Codec {
+        streams: STREAMS,
+        stream_window: STREAM_WINDOW,
+        largest_window: LARGEST_WINDOW,
+        head: limits.codec.clone(),
+    };
+    let mut out = Vec::new();
+    let shared = Shared::new(Connection::new(codec, &mut out), out);
+    let streams =
+        Streams { handler, connection, shared: Rc::clone(&shared), limits: Rc::new(limits.clone()) };
+    Driver::new(stream, shared, limits, draining).run(&streams).await;
+}
