@@ -176,7 +176,8 @@ impl Lines {
         }
     }
 
-    fn is_on(&self) -> bool {
+    /// Whether there is a log at all.
+    pub(crate) fn is_on(&self) -> bool {
         self.log.blocks.is_some()
     }
 }

@@ -27,6 +27,7 @@ mod net;
 pub mod pool;
 pub mod route;
 mod run;
+mod spread;
 mod state;
 mod upstream;
 mod worker;

@@ -102,6 +102,7 @@ pub(crate) fn render<'a>(
     page.one("ingre_connections_total", "counter", "Connections accepted.", accepted);
     let open = accepted.saturating_sub(sum(|shard| &shard.closed));
     page.one("ingre_connections_open", "gauge", "Connections open now.", open);
+    page.workers(shards);
     page.one("ingre_request_body_bytes_total", "counter", "Bytes of request bodies.", sum(|s| &s.bytes_in));
     page.one(
         "ingre_response_body_bytes_total",
@@ -142,6 +143,16 @@ impl Page<'_> {
     fn one(&mut self, name: &str, kind: &str, help: &str, value: u64) {
         self.head(name, kind, help);
         let _ = writeln!(self.0, "{name} {value}");
+    }
+
+    fn workers(&mut self, shards: &[Arc<Shard>]) {
+        let name = "ingre_worker_connections_open";
+        self.head(name, "gauge", "Connections open now, by worker.");
+        for (worker, shard) in shards.iter().enumerate() {
+            let closed = shard.closed.load(Ordering::Relaxed);
+            let open = shard.accepted.load(Ordering::Relaxed).saturating_sub(closed);
+            let _ = writeln!(self.0, "{name}{{worker=\"{worker}\"}} {open}");
+        }
     }
 
     fn classes(

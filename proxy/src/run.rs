@@ -15,6 +15,7 @@ use crate::admin::{self, Admin, Page};
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::metrics::{self, Shard};
+use crate::spread::Spread;
 use crate::state::Snapshot;
 use crate::upstream::{Prober, TunnelSockets};
 use crate::worker::{Command, Worker};
@@ -88,11 +89,15 @@ impl Proxy {
         let shards: Vec<_> = (0..start.workers).map(|_| Arc::new(Shard::default())).collect();
         let drain = Drain::new();
         let mut workers = Vec::new();
-        for (number, shard) in shards.iter().enumerate() {
-            let (sender, commands) = mpsc::unbounded_channel();
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            (0..start.workers).map(|_| mpsc::unbounded_channel()).unzip();
+        let spread = Spread::new(senders.iter().cloned());
+        for (number, ((shard, commands), sender)) in shards.iter().zip(receivers).zip(senders).enumerate() {
             let mut listeners = Vec::new();
             for (socket, permits) in start.listeners.iter().zip(&permits) {
                 socket.set_nonblocking(true)?;
+                // Connections inherit it. Without it the end of a response waits for an acknowledgement.
+                socket2::SockRef::from(socket).set_tcp_nodelay(true)?;
                 listeners.push((socket.try_clone()?, Arc::clone(permits)));
             }
             let worker = Worker {
@@ -103,6 +108,7 @@ impl Proxy {
                 metrics: Arc::clone(shard),
                 log: log.clone(),
                 drain: drain.clone(),
+                spread: spread.of(number),
                 commands,
             };
             let prepare = Arc::clone(&start.prepare);

@@ -11,8 +11,9 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::access_log::{Lines, Log};
 use crate::drain::Drain;
 use crate::forward::Forwarder;
-use crate::listener::{Listening, accept};
+use crate::listener::{Listener, Listening};
 use crate::metrics::Shard;
+use crate::spread::{Accepted, Seat, Spread};
 use crate::state::{Current, Snapshot, View};
 use crate::upstream::{TunnelSockets, Upstreams};
 
@@ -21,6 +22,8 @@ const LAST_LOOK: Duration = Duration::from_millis(10);
 
 /// What a worker is told.
 pub(crate) enum Command {
+    /// Serve a connection that another worker has accepted.
+    Serve(Box<(Accepted, Seat)>),
     /// Work from this from now on.
     Follow(Arc<Snapshot>),
 }
@@ -35,6 +38,7 @@ pub(crate) struct Worker {
     pub(crate) metrics: Arc<Shard>,
     pub(crate) log: Log,
     pub(crate) drain: Drain,
+    pub(crate) spread: Spread,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
 }
 
@@ -54,12 +58,16 @@ impl Worker {
             upstreams: Rc::clone(&upstreams),
             lines: Rc::clone(&lines),
         });
+        let serving = Rc::clone(&current);
+        let listener = Rc::new(Listener {
+            view: Box::new(move || serving.view()),
+            handler: forwarder,
+            draining: self.drain.draining(),
+        });
         let mut accepting = Vec::new();
         for (index, (socket, permits)) in self.listeners.into_iter().enumerate() {
             let listening = Listening { socket: tokio::net::TcpListener::from_std(socket)?, index, permits };
-            let current = Rc::clone(&current);
-            let task =
-                accept(listening, move || current.view(), Rc::clone(&forwarder), self.drain.draining());
+            let task = Rc::clone(&listener).accept(listening, self.spread.clone());
             accepting.push(tokio::task::spawn_local(task));
         }
         let sweeping = Rc::clone(&current);
@@ -72,6 +80,7 @@ impl Worker {
                 () = draining.started() => break,
                 command = self.commands.recv() => match command {
                     Some(Command::Follow(snapshot)) => current.replace(view(snapshot)),
+                    Some(Command::Serve(passed_on)) => listener.serve(passed_on.0, passed_on.1),
                     None => break,
                 },
             }
@@ -80,8 +89,19 @@ impl Worker {
             // A panic there has been reported already; there is nothing more to accept.
             let _ = task.await;
         }
-        while current.view().open_connections() > 0 {
-            tokio::time::sleep(LAST_LOOK).await;
+        loop {
+            // What another worker has passed on meanwhile is served as well.
+            tokio::select! {
+                Some(Command::Serve(passed_on)) = self.commands.recv() => {
+                    listener.serve(passed_on.0, passed_on.1);
+                }
+                () = tokio::time::sleep(LAST_LOOK) => {}
+            }
+            if self.spread.connections() == 0 {
+                self.commands.close();
+                let Some(Command::Serve(passed_on)) = self.commands.recv().await else { break };
+                listener.serve(passed_on.0, passed_on.1);
+            }
         }
         lines.flush();
         Ok(())

@@ -37,7 +37,9 @@ impl Handler for Forwarder {
         let Request { head, body, upgrade, arrived, received } = request;
         let trusted = |address: IpAddr| view.trusts(address);
         let client = headers::client_address(&head.headers, connection.peer.ip(), &trusted);
-        let mut record = self.record(&view, connection, client, arrived, received);
+        // Exact only where somebody reads it.
+        let started = if self.lines.is_on() { Instant::now() } else { arrived };
+        let mut record = self.record(&view, connection, client, started, received);
         let head = record.head.insert(head);
         let answered = match prepare(&view, connection, head, upgrade) {
             Err(error) => Err(error),
@@ -103,7 +105,7 @@ impl Forwarder {
                 }
                 None => {
                     let connected = self.upstreams.connect(view, pool, server).await;
-                    record.connect = Some(begun.elapsed());
+                    record.connect = self.lines.is_on().then(|| begun.elapsed());
                     connected
                 }
             };
@@ -117,7 +119,7 @@ impl Forwarder {
                     let mut exchange = Exchange::new(io, place, head, sent, client_timeout);
                     match exchange.head().await {
                         Ok(response) => {
-                            record.header = Some(begun.elapsed());
+                            record.header = self.lines.is_on().then(|| begun.elapsed());
                             record.upstream_status = Some(response.status.as_u16());
                             return respond(exchange, response, upgrade, view.pool(pool).read_timeout);
                         }

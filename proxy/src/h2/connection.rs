@@ -17,9 +17,12 @@ pub const DATA_HEAD: usize = frame::HEAD;
 const TABLE_SIZE: usize = 4096;
 /// The window every connection begins with (RFC 9113 6.9.2).
 const FIRST_WINDOW: u32 = 65_535;
-/// How much a client may make us do for nothing before the connection ends: resets, refused streams and frames
-/// that move nothing, each worth one; what moves something pays back.
+/// How much a client may make us do for nothing before the connection ends: refused streams and frames that move
+/// nothing, each worth one; what moves something pays back.
 const PATIENCE: u32 = 2000;
+/// How many more requests than were answered a client may give up, or make us give up, before the connection ends: they
+/// cost an RS far more than the client. Only answers pay back.
+const LOSSES: u32 = 500;
 /// What the end of the grace period is told by (RFC 9113 6.8).
 const GRACE: [u8; 8] = *b"goodbye\0";
 /// What an idle client is asked with.
@@ -56,6 +59,7 @@ pub struct Connection {
     pub(super) block: Option<Block>,
     pub(super) data: Option<Data>,
     patience: u32,
+    losses: u32,
     leaving: Leaving,
 }
 
@@ -64,8 +68,8 @@ enum Leaving {
     No,
     /// Announced; streams that are on their way already are served.
     Announced,
-    /// No further stream is served.
-    Final,
+    /// No stream behind this one is served.
+    Final(u32),
 }
 
 impl Connection {
@@ -88,6 +92,7 @@ impl Connection {
             block: None,
             data: None,
             patience: PATIENCE,
+            losses: 0,
             leaving: Leaving::No,
             limits,
         }
@@ -126,6 +131,7 @@ impl Connection {
         }
         self.end_block(slot, start, end, out);
         self.satisfied(2);
+        self.losses = self.losses.saturating_sub(1);
     }
 
     /// Appends the trailer section of a response; nothing follows.
@@ -200,8 +206,8 @@ impl Connection {
 
     /// Serves no further stream, whether or not the client has confirmed that it knows.
     pub fn leave_now(&mut self, out: &mut Vec<u8>) {
-        if self.leaving != Leaving::Final {
-            self.leaving = Leaving::Final;
+        if !self.has_left() {
+            self.leaving = Leaving::Final(self.last_id);
             frame::write_goaway(self.last_id, Code::NoError, out);
         }
     }
@@ -218,13 +224,15 @@ impl Connection {
 
     /// Whether no further stream is served.
     pub fn has_left(&self) -> bool {
-        self.leaving == Leaving::Final
+        matches!(self.leaving, Leaving::Final(_))
     }
 
     /// Ends the connection for a reason.
     pub fn fail(&mut self, error: ConnectionError, out: &mut Vec<u8>) {
-        self.leaving = Leaving::Final;
-        frame::write_goaway(self.last_id, error.code, out);
+        // What was said once about streams that are not served is not taken back (RFC 9113 6.8).
+        let last = if let Leaving::Final(last) = self.leaving { last } else { self.last_id };
+        self.leaving = Leaving::Final(last);
+        frame::write_goaway(last, error.code, out);
     }
 
     /// Asks whether the client is still there.
@@ -244,6 +252,15 @@ impl Connection {
         let flood = ConnectionError::new(Code::EnhanceYourCalm, "too many frames that move nothing");
         self.patience = self.patience.checked_sub(1).ok_or(flood)?;
         Ok(())
+    }
+
+    /// The client has given up a request, or made us do so, by frames that are as cheap as they can be.
+    pub(super) fn lost(&mut self) -> Result<(), ConnectionError> {
+        self.losses += 1;
+        match self.losses <= LOSSES {
+            true => Ok(()),
+            false => Err(ConnectionError::new(Code::EnhanceYourCalm, "too many requests that are given up")),
+        }
     }
 
     /// The client has been of use.

@@ -14,6 +14,8 @@ pub mod hpack;
 mod receive;
 mod settings;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 pub use self::connection::{Connection, DATA_HEAD, Limits};
 pub use self::error::{Code, ConnectionError};

@@ -41,6 +41,8 @@ pub enum Event {
         slot: Slot,
         /// What could be read of the head.
         head: Box<RequestHead>,
+        /// Whether nothing follows.
+        ended: bool,
         /// Why.
         error: Error,
     },
@@ -63,11 +65,15 @@ pub enum Event {
         /// The stream.
         slot: Slot,
     },
-    /// More may be sent: on one stream, or with `None` on any.
+    /// More may be sent on one stream.
     Window {
         /// The stream.
-        slot: Option<Slot>,
+        slot: Slot,
     },
+    /// More may be sent on any stream.
+    Windows,
+    /// More may be sent on all streams together.
+    ConnectionWindow,
     /// The client is still there.
     Alive,
 }
@@ -120,10 +126,10 @@ impl Connection {
             let Some(head) = FrameHead::parse(input) else { return Ok(Event::NeedMore) };
             self.check(head)?;
             if head.kind == kind::DATA {
-                if !self.begin_data(head, input, out)? {
-                    return Ok(Event::NeedMore);
+                match self.begin_data(head, input, out)? {
+                    Some(event) => return Ok(event),
+                    None => continue,
                 }
-                continue;
             }
             let end = frame::HEAD + head.length;
             let Some(payload) = input.get(frame::HEAD..end) else { return Ok(Event::NeedMore) };
@@ -219,14 +225,14 @@ impl Connection {
 
     // ------------------------------------------------------------------------------------------------ content
 
-    /// Begins a DATA frame (RFC 9113 6.1); false where more of its head has to come first.
+    /// Begins a DATA frame (RFC 9113 6.1), unless more of its head has to come first.
     fn begin_data(
         &mut self,
         head: FrameHead,
         input: &mut BytesMut,
         out: &mut Vec<u8>,
-    ) -> Result<bool, ConnectionError> {
-        if head.stream == 0 || head.stream > self.last_id {
+    ) -> Result<Option<Event>, ConnectionError> {
+        if self.is_idle(head.stream) {
             return Err(ConnectionError::protocol("DATA for a stream that was not opened"));
         }
         let padded = usize::from(head.has(flag::PADDED));
@@ -237,7 +243,7 @@ impl Connection {
             0 => 0,
             _ => match input.get(frame::HEAD) {
                 Some(&padding) => usize::from(padding),
-                None => return Ok(false),
+                None => return Ok(Some(Event::NeedMore)),
             },
         };
         let Some(left) = (head.length - padded).checked_sub(padding) else {
@@ -253,44 +259,46 @@ impl Connection {
         } else {
             self.satisfied(1);
         }
-        let slot = self.accept_data(head, left, ended, out)?;
+        let (slot, event) = match self.accept_data(head, left, ended, out)? {
+            Ok(slot) => (slot, None),
+            Err(event) => (None, Some(event)),
+        };
         let unwanted = head.length - left;
         if unwanted > 0 {
             self.skipped(slot, unwanted, out);
         }
         self.data = Some(Data { slot, left, padding, ended });
-        Ok(true)
+        Ok(event)
     }
 
-    /// The stream that the content is for, if it may still get any.
+    /// The stream that the content is for, if it may still get any; or the end of the stream.
     fn accept_data(
         &mut self,
         head: FrameHead,
         content: usize,
         ended: bool,
         out: &mut Vec<u8>,
-    ) -> Result<Option<Slot>, ConnectionError> {
-        let Some(slot) = self.streams.find(head.stream) else {
+    ) -> Result<Result<Option<Slot>, Event>, ConnectionError> {
+        let found = self.streams.find(head.stream);
+        let Some((slot, stream)) = found.and_then(|slot| Some((slot, self.streams.get_mut(slot)?))) else {
             // It may have been on its way when the stream was reset.
             self.tired()?;
-            return Ok(None);
+            return Ok(Ok(None));
         };
-        let Some(stream) = self.streams.get_mut(slot) else { return Ok(None) };
         if stream.remote_ended {
             return Err(ConnectionError::new(Code::StreamClosed, "DATA behind the end of its stream"));
         }
         if !stream.receive.take(head.length) {
-            self.reset(slot, Code::FlowControl, out);
-            return Ok(Some(slot));
+            return self.give_up(slot, Code::FlowControl, out).map(Err);
         }
         if let Some(left) = &mut stream.length_left {
             // Content-Length and content must agree (RFC 9113 8.1.1).
             match left.checked_sub(content as u64) {
                 Some(rest) if rest == 0 || !ended => *left = rest,
-                _ => self.reset(slot, Code::Protocol, out),
+                _ => return self.give_up(slot, Code::Protocol, out).map(Err),
             }
         }
-        Ok(Some(slot))
+        Ok(Ok(Some(slot)))
     }
 
     /// Content that nobody will pass on counts as passed on.
@@ -332,10 +340,7 @@ impl Connection {
         let Data { slot, ended, .. } = self.data.take()?;
         let slot = slot?;
         let stream = self.streams.get_mut(slot)?;
-        if stream.reset {
-            return Some(Event::Reset { slot });
-        }
-        if !ended {
+        if stream.reset || !ended {
             return None;
         }
         stream.remote_ended = true;
@@ -437,7 +442,7 @@ impl Connection {
         let mismatch = ended && read.length.is_some_and(|length| length > 0);
         let flaw = read.flaw.or(mismatch.then_some(Error::Head(HeadError::Length)));
         Ok(Some(match flaw {
-            Some(error) => Event::Refused { slot, head: read.head, error },
+            Some(error) => Event::Refused { slot, head: read.head, ended, error },
             None => Event::Request { slot, head: read.head, ended, length: read.length },
         }))
     }
@@ -459,8 +464,7 @@ impl Connection {
             return Err(ConnectionError::new(Code::StreamClosed, "HEADERS behind the end of their stream"));
         }
         if !ended || trailers.malformed || stream.length_left.is_some_and(|left| left > 0) {
-            self.reset(slot, Code::Protocol, out);
-            return Ok(Some(Event::Reset { slot }));
+            return self.give_up(slot, Code::Protocol, out).map(Some);
         }
         stream.remote_ended = true;
         self.streams.settle(slot);
@@ -471,12 +475,12 @@ impl Connection {
     // ------------------------------------------------------------------------------------------------ control
 
     fn reset_by_client(&mut self, id: u32) -> Result<Option<Event>, ConnectionError> {
-        if id > self.last_id {
+        if self.is_idle(id) {
             return Err(ConnectionError::protocol("RST_STREAM for a stream that was not opened"));
         }
-        // Opening streams only to reset them is an attack that costs the client nothing.
         self.tired()?;
         let Some(slot) = self.streams.find(id) else { return Ok(None) };
+        self.lost()?;
         if let Some(stream) = self.streams.get_mut(slot) {
             stream.reset = true;
         }
@@ -509,7 +513,7 @@ impl Connection {
         if !self.streams.iter_mut().all(|stream| stream.send.add(changed.window)) {
             return Err(ConnectionError::new(Code::FlowControl, "a window beyond 2^31-1"));
         }
-        Ok(Some(Event::Window { slot: None }))
+        Ok(Some(Event::Windows))
     }
 
     fn window_update(
@@ -530,9 +534,9 @@ impl Connection {
             if !self.send.add(increment.into()) {
                 return Err(ConnectionError::new(Code::FlowControl, "a window beyond 2^31-1"));
             }
-            return Ok(Some(Event::Window { slot: None }));
+            return Ok(Some(Event::ConnectionWindow));
         }
-        if id > self.last_id {
+        if self.is_idle(id) {
             return Err(ConnectionError::protocol("WINDOW_UPDATE for a stream that was not opened"));
         }
         let Some(slot) = self.streams.find(id) else { return Ok(None) };
@@ -542,11 +546,22 @@ impl Connection {
             _ => (!stream.send.add(increment.into())).then_some(Code::FlowControl),
         };
         match code {
-            None => Ok(Some(Event::Window { slot: Some(slot) })),
-            Some(code) => {
-                self.reset(slot, code, out);
-                Ok(Some(Event::Reset { slot }))
-            }
+            None => Ok(Some(Event::Window { slot })),
+            Some(code) => self.give_up(slot, code, out).map(Some),
         }
+    }
+
+    // ------------------------------------------------------------------------------------------------ streams
+
+    /// Whether no frame but HEADERS and PRIORITY can be meant for a stream of this number (RFC 9113 5.1).
+    fn is_idle(&self, id: u32) -> bool {
+        id > self.last_id || id.is_multiple_of(2)
+    }
+
+    /// Ends a stream on which the client has made an error (RFC 9113 5.4.2).
+    fn give_up(&mut self, slot: Slot, code: Code, out: &mut Vec<u8>) -> Result<Event, ConnectionError> {
+        self.lost()?;
+        self.reset(slot, code, out);
+        Ok(Event::Reset { slot })
     }
 }

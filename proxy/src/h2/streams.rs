@@ -10,6 +10,11 @@ use super::flow::{ReceiveWindow, SendWindow};
 pub struct Slot(u32);
 
 impl Slot {
+    #[cfg(test)]
+    pub(super) fn of(number: u32) -> Self {
+        Self(number)
+    }
+
     /// A small number that no other stream of the connection has at the same time.
     pub fn index(self) -> usize {
         self.0 as usize

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use bytes::Buf;
 use http::{Method, StatusCode};
-use tokio::time::Instant;
 
 use super::handler::{Handler, Refused, Request, Response, Switched};
 use super::{date, tunnel};
@@ -21,11 +20,13 @@ use crate::drain::Draining;
 use crate::error::Error;
 use crate::h1::{self, Decoded, Decoder, Framing, RequestMeta};
 use crate::message::{RequestHead, Version};
-use crate::net::{Io, Output, Watchdog};
+use crate::net::{Io, Output, Watchdog, clock};
 use crate::state::Limits;
 
 /// Bytes of a response that may wait for the client before its sender is made to wait.
 const HIGH_WATER: usize = 64 << 10;
+/// Bytes of a response after which other connections have their turn, however quick this one is.
+const TURN: u64 = 512 << 10;
 /// What is read and thrown away of a request that was answered early, so that the client sees the
 /// answer and not a reset (RFC 9112 9.6).
 const LINGER_BYTES: usize = 256 << 10;
@@ -54,9 +55,9 @@ pub(crate) async fn serve<H: Handler>(
         session.first = false;
         match session.respond(response, &facts).await {
             Some(Next::Request) => {}
-            Some(Next::Close) => return session.linger().await,
+            Some(Next::Close) | None => return,
+            Some(Next::Linger) => return session.linger().await,
             Some(Next::Switch(switched, record)) => return session.switch(switched, record).await,
-            None => return,
         }
     }
 }
@@ -87,11 +88,13 @@ struct Facts {
     method: Method,
     version: Version,
     keep_alive: bool,
+    /// It was no request that could be read: nobody knows what else is on its way.
+    refused: bool,
 }
 
 impl Facts {
     fn of_no_request() -> Self {
-        Self { method: Method::GET, version: Version::Http11, keep_alive: false }
+        Self { method: Method::GET, version: Version::Http11, keep_alive: false, refused: true }
     }
 }
 
@@ -99,6 +102,8 @@ impl Facts {
 enum Next {
     Request,
     Close,
+    /// Closed, but what comes meanwhile is read.
+    Linger,
     Switch(Switched, Option<Box<Record>>),
 }
 
@@ -116,7 +121,12 @@ impl Session<'_> {
         client.body_left = self.limits.body_size;
         client.expects = meta.expect_continue;
         drop(client);
-        let facts = Facts { method: head.method.clone(), version: head.version, keep_alive: meta.keep_alive };
+        let facts = Facts {
+            method: head.method.clone(),
+            version: head.version,
+            keep_alive: meta.keep_alive,
+            refused: false,
+        };
         let mut received = Counter::default();
         let body = match meta.framing {
             Framing::None | Framing::Length(0) => Body::empty(),
@@ -130,7 +140,7 @@ impl Session<'_> {
                     .counted(received.clone())
             }
         };
-        let arrived = Instant::now();
+        let arrived = clock::now();
         Ok(Some((Request { head, body, upgrade: meta.upgrade, arrived, received }, facts)))
     }
 
@@ -138,7 +148,7 @@ impl Session<'_> {
         let mut begun = !self.client.borrow().io.input.is_empty();
         let idle = if self.first { self.limits.header_timeout } else { self.limits.keepalive_timeout };
         let patience = if begun { self.limits.header_timeout } else { idle };
-        self.client.borrow_mut().io.watchdog.feed(Instant::now(), patience);
+        self.client.borrow_mut().io.watchdog.feed(clock::now(), patience);
         // The time for a head runs from its first byte and is not extended by more of them.
         let mut timed = begun;
         let mut last_call = false;
@@ -152,7 +162,7 @@ impl Session<'_> {
                     }
                     if !timed {
                         timed = true;
-                        client.io.watchdog.feed(Instant::now(), self.limits.header_timeout);
+                        client.io.watchdog.feed(clock::now(), self.limits.header_timeout);
                     }
                 }
                 match client.io.poll_read_head(cx) {
@@ -168,7 +178,7 @@ impl Session<'_> {
                         return Poll::Ready(Ok(None));
                     }
                     last_call = true;
-                    client.io.watchdog.feed(Instant::now(), LAST_CALL);
+                    client.io.watchdog.feed(clock::now(), LAST_CALL);
                 }
                 return match client.io.watchdog.poll_expired(cx) {
                     Poll::Pending => Poll::Pending,
@@ -190,7 +200,7 @@ impl Session<'_> {
                 facts.version,
                 self.client.borrow_mut().io.output.tail(),
             );
-            let sent = self.flush().await;
+            let sent = self.flush(false).await;
             return sent.ok().map(|()| Next::Switch(switched, response.record));
         }
         // A response that streams may still have the request's body streaming the other way.
@@ -217,7 +227,7 @@ impl Session<'_> {
         );
         response.head.give_back();
         let mut sent = 0;
-        let done = self.send_body(&mut response.body, framing, &mut sent).await;
+        let done = self.send_body(&mut response.body, framing, !keep_alive, &mut sent).await;
         if let Some(record) = &mut response.record {
             record.ended(sent, done.err());
         }
@@ -225,15 +235,35 @@ impl Session<'_> {
         self.discard_buffered();
         let mut client = self.client.borrow_mut();
         client.io.trim();
-        Some(if keep_alive && client.decoder.is_done() { Next::Request } else { Next::Close })
+        let complete = client.decoder.is_done();
+        Some(match (keep_alive, complete) {
+            (true, true) => Next::Request,
+            // The client has said that it sends nothing more.
+            (false, true) if !facts.keep_alive && !facts.refused && client.io.input.is_empty() => Next::Close,
+            _ => Next::Linger,
+        })
     }
 
-    async fn send_body(&mut self, body: &mut Body, framing: Framing, sent: &mut u64) -> Result<(), Error> {
+    async fn send_body(
+        &mut self,
+        body: &mut Body,
+        framing: Framing,
+        last: bool,
+        sent: &mut u64,
+    ) -> Result<(), Error> {
         let chunked = framing == Framing::Chunked;
         if framing != Framing::None {
+            let mut turn = 0;
             let trailers = loop {
                 match self.next_piece(body, chunked).await? {
-                    Moved::Data(bytes) => *sent += bytes,
+                    Moved::Data(bytes) => {
+                        *sent += bytes;
+                        turn += bytes;
+                        if turn > TURN {
+                            turn = 0;
+                            tokio::task::yield_now().await;
+                        }
+                    }
                     Moved::Last(bytes) => {
                         *sent += bytes;
                         break None;
@@ -245,7 +275,7 @@ impl Session<'_> {
                 h1::write_last_chunk(trailers.as_ref(), self.client.borrow_mut().io.output.tail());
             }
         }
-        self.flush().await
+        self.flush(last).await
     }
 
     /// Queues the next piece, while what waits is written; none is asked for while too much waits.
@@ -257,7 +287,7 @@ impl Session<'_> {
             {
                 return Poll::Ready(moved);
             }
-            match self.poll_output(cx, &mut waiting)? {
+            match self.poll_output(cx, false, &mut waiting)? {
                 Poll::Pending => Poll::Pending,
                 // All was written; the body was pending, or was not asked because too much waited.
                 Poll::Ready(()) => self.poll_piece(cx, body, chunked),
@@ -274,18 +304,29 @@ impl Session<'_> {
         moved
     }
 
-    async fn flush(&mut self) -> Result<(), Error> {
+    /// Writes everything; with `last` also that nothing follows.
+    async fn flush(&mut self, last: bool) -> Result<(), Error> {
         let mut waiting = false;
-        poll_fn(|cx| match self.poll_output(cx, &mut waiting) {
+        poll_fn(|cx| match self.poll_output(cx, last, &mut waiting) {
             Ok(poll) => poll.map(Ok),
             Err(error) => Poll::Ready(Err(error)),
         })
         .await
     }
 
-    fn poll_output(&mut self, cx: &mut Context<'_>, waiting: &mut bool) -> Result<Poll<()>, Error> {
+    fn poll_output(
+        &mut self,
+        cx: &mut Context<'_>,
+        last: bool,
+        waiting: &mut bool,
+    ) -> Result<Poll<()>, Error> {
         let mut progress = false;
-        match self.client.borrow_mut().io.poll_write(cx, &mut progress) {
+        let io = &mut self.client.borrow_mut().io;
+        let written = match last {
+            true => io.poll_write_last(cx, &mut progress),
+            false => io.poll_write(cx, &mut progress),
+        };
+        match written {
             Poll::Ready(Ok(())) => {
                 *waiting = false;
                 return Ok(Poll::Ready(()));
@@ -295,7 +336,7 @@ impl Session<'_> {
         }
         if progress || !*waiting {
             *waiting = true;
-            self.sending.feed(Instant::now(), self.limits.send_timeout);
+            self.sending.feed(clock::now(), self.limits.send_timeout);
         }
         match self.sending.poll_expired(cx) {
             Poll::Ready(()) => Err(Error::ClientTimeout),

@@ -15,7 +15,7 @@ pub(crate) struct Request {
     pub(crate) body: Body,
     /// The client asks to leave HTTP on this connection (RFC 9110 7.8).
     pub(crate) upgrade: bool,
-    /// When the head was complete.
+    /// When the head was complete, by the clock for deadlines.
     pub(crate) arrived: Instant,
     /// Bytes of the body read so far.
     pub(crate) received: Counter,

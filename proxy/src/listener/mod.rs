@@ -12,14 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub(crate) use self::h1::serve as serve_h1;
 pub(crate) use self::handler::{Handler, Refused, Request, Response, Switched};
 use crate::drain::Draining;
 use crate::message::AddressText;
-use crate::net::{Io, Stream};
+use crate::net::{Io, Stream, TlsStream};
+use crate::spread::{Accepted, Seat, Spread};
 use crate::state::View;
 
 /// How long to wait when the process has no descriptor left for another connection.
@@ -44,41 +44,75 @@ pub(crate) struct Listening {
     pub(crate) permits: Arc<Semaphore>,
 }
 
-/// Accepts until the drain closes the listener.
-pub(crate) async fn accept<H>(
-    listening: Listening,
-    view: impl Fn() -> Rc<View>,
-    handler: Rc<H>,
-    draining: Draining,
-) where
+/// How one worker serves connections, whoever has accepted them.
+pub(crate) struct Listener<H> {
+    /// What a new connection starts with.
+    pub(crate) view: Box<dyn Fn() -> Rc<View>>,
+    pub(crate) handler: Rc<H>,
+    pub(crate) draining: Draining,
+}
+
+impl<H> Listener<H>
+where
     H: Handler<Connection = Connection> + 'static,
 {
-    let Listening { socket, index, permits } = listening;
-    let mut until = draining.clone();
-    let next = async || {
-        // The permit first: a connection that is not allowed stays in the kernel's queue.
-        let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
-        Some((socket.accept().await, permit))
-    };
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = until.started() => {
-                // What the kernel has accepted for us is served, not reset.
-                tokio::time::timeout(Duration::ZERO, next()).await.ok().flatten()
+    /// Accepts until the drain closes the listener.
+    pub(crate) async fn accept(self: Rc<Self>, listening: Listening, spread: Spread) {
+        let Listening { socket, index, permits } = listening;
+        let mut until = self.draining.clone();
+        let next = async || {
+            // The permit first: a connection that is not allowed stays in the kernel's queue.
+            let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
+            Some((socket.accept().await, permit))
+        };
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = until.started() => {
+                    // What the kernel has accepted for us is served, not reset.
+                    tokio::time::timeout(Duration::ZERO, next()).await.ok().flatten()
+                }
+                accepted = next() => accepted,
+            };
+            let Some((accepted, permit)) = accepted else { return };
+            let Ok((stream, peer)) = accepted else {
+                tokio::time::sleep(EXHAUSTED).await;
+                continue;
+            };
+            let Some(worker) = spread.elsewhere() else {
+                self.begin(stream, peer, index, permit, spread.own_seat());
+                continue;
+            };
+            let Ok(stream) = stream.into_std() else { continue };
+            let accepted = Accepted { stream, peer, listener: index, permit };
+            if let Some(ours) = spread.pass_on(worker, accepted) {
+                self.serve(ours, spread.own_seat());
             }
-            accepted = next() => accepted,
-        };
-        let Some((accepted, permit)) = accepted else { return };
-        let Ok((stream, peer)) = accepted else {
-            tokio::time::sleep(EXHAUSTED).await;
-            continue;
-        };
-        let (view, handler, draining) = (view(), Rc::clone(&handler), draining.clone());
+        }
+    }
+
+    /// Serves a connection that another worker has accepted.
+    pub(crate) fn serve(&self, accepted: Accepted, seat: Seat) {
+        let Accepted { stream, peer, listener, permit } = accepted;
+        if let Ok(stream) = TcpStream::from_std(stream) {
+            self.begin(stream, peer, listener, permit, seat);
+        }
+    }
+
+    /// Serves a connection in a task of its own.
+    fn begin(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        listener: usize,
+        permit: OwnedSemaphorePermit,
+        seat: Seat,
+    ) {
+        let (view, handler, draining) = ((self.view)(), Rc::clone(&self.handler), self.draining.clone());
         tokio::task::spawn_local(async move {
             let open = view.connection();
-            serve(stream, peer, index, &view, handler, draining).await;
-            drop((open, permit));
+            serve(stream, peer, listener, &view, handler, draining).await;
+            drop((open, permit, seat));
         });
     }
 }
@@ -93,8 +127,6 @@ async fn serve<H>(
 ) where
     H: Handler<Connection = Connection> + 'static,
 {
-    // Without it the end of a response waits for an acknowledgement; failure costs only speed.
-    let _ = stream.set_nodelay(true);
     let state = view.listener(listener);
     let limits = state.limits.clone();
     let Some(tls) = &state.tls else {
@@ -102,9 +134,9 @@ async fn serve<H>(
             Connection { listener, peer, address: AddressText::of(peer.ip()), https: false, sni: None };
         return h1::serve(Io::new(Stream::Plain(stream)), &limits, &*handler, &connection, draining).await;
     };
-    let handshake = TlsAcceptor::from(Arc::clone(&tls.config)).accept(stream);
+    let handshake = TlsStream::accept(stream, Arc::clone(&tls.config));
     let Ok(Ok(stream)) = tokio::time::timeout(limits.header_timeout, handshake).await else { return };
-    let (_, session) = stream.get_ref();
+    let session = stream.session();
     let sni = session.server_name().map(|name| Rc::from(name.to_ascii_lowercase()));
     let is_h2 = session.alpn_protocol() == Some(b"h2");
     let connection = Connection { listener, peer, address: AddressText::of(peer.ip()), https: true, sni };

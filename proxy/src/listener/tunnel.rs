@@ -5,10 +5,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::AsyncWrite;
-use tokio::time::Instant;
 
 use super::handler::Switched;
-use crate::net::{Io, Watchdog};
+use crate::net::{Io, Watchdog, clock};
 
 /// Bytes one side may be ahead of the other.
 const HIGH_WATER: usize = 64 << 10;
@@ -29,7 +28,7 @@ pub(crate) async fn copy(client: Io, switched: Switched) -> Moved {
     up.queue_input(&mut client, &mut server);
     down.queue_input(&mut server, &mut client);
     let mut watchdog = Watchdog::default();
-    watchdog.feed(Instant::now(), idle);
+    watchdog.feed(clock::now(), idle);
     poll_fn(|cx| {
         let mut progress = false;
         let going_up = up.poll(&mut client, &mut server, cx, &mut progress);
@@ -40,7 +39,7 @@ pub(crate) async fn copy(client: Io, switched: Switched) -> Moved {
             (Ok(_), Ok(_)) => {}
         }
         if progress {
-            watchdog.feed(Instant::now(), idle);
+            watchdog.feed(clock::now(), idle);
         }
         watchdog.poll_expired(cx)
     })

@@ -11,6 +11,8 @@ use super::{Output, Stream, Watchdog};
 
 /// Room made for one read of a body.
 const BODY_READ: usize = 64 << 10;
+/// Least room for it: a TLS record, which is read at once.
+const LEAST_READ: usize = 16 << 10;
 /// Room on the stack for one read of a head; an idle connection holds no buffer.
 const HEAD_READ: usize = 8 << 10;
 
@@ -43,12 +45,26 @@ impl Io {
 
     /// Reads what is there into the input, up to 64 KiB. Ready with 0 at the end of the stream.
     pub(crate) fn poll_read_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.input.reserve(BODY_READ);
+        if self.input.capacity() - self.input.len() < LEAST_READ {
+            self.input.reserve(BODY_READ);
+        }
         pin!(self.stream.read_buf(&mut self.input)).poll(cx)
     }
 
     /// Writes everything that waits; ready when nothing does. `progress` is set when a byte left.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> Poll<io::Result<()>> {
+        self.output.poll_write_all(&mut self.stream, cx, progress)
+    }
+
+    /// Writes everything that waits, and that nothing follows; the TCP connection stays. `progress` is set when a
+    /// byte left.
+    pub(crate) fn poll_write_last(
+        &mut self,
+        cx: &mut Context<'_>,
+        progress: &mut bool,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.output.poll_hand_over(&mut self.stream, cx, progress))?;
+        ready!(self.stream.poll_goodbye(cx))?;
         self.output.poll_write_all(&mut self.stream, cx, progress)
     }
 

@@ -98,16 +98,13 @@ impl Output {
         }
     }
 
-    /// Writes everything and flushes the stream; ready when nothing waits. `progress` is set when a byte left.
-    pub(crate) fn poll_write_all<S: AsyncWrite + Unpin>(
+    /// Gives everything to the stream, which may still hold it then.
+    pub(crate) fn poll_hand_over<S: AsyncWrite + Unpin>(
         &mut self,
         stream: &mut S,
         cx: &mut Context<'_>,
         progress: &mut bool,
     ) -> Poll<io::Result<()>> {
-        if self.is_empty() && !self.unflushed {
-            return Poll::Ready(Ok(()));
-        }
         while !self.is_empty() {
             let written = ready!(self.poll_write(stream, cx))?;
             if written == 0 {
@@ -117,8 +114,21 @@ impl Output {
             self.unflushed = true;
             self.advance(written);
         }
-        ready!(Pin::new(stream).poll_flush(cx))?;
-        self.unflushed = false;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes everything and flushes the stream; ready when nothing waits. `progress` is set when a byte left.
+    pub(crate) fn poll_write_all<S: AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+        progress: &mut bool,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_hand_over(stream, cx, progress))?;
+        if self.unflushed {
+            ready!(Pin::new(stream).poll_flush(cx))?;
+            self.unflushed = false;
+        }
         Poll::Ready(Ok(()))
     }
 

@@ -6,14 +6,25 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
+
+use super::TlsStream;
 
 /// A connection to a client or an RS.
 pub(crate) enum Stream {
     /// TCP.
     Plain(TcpStream),
     /// TLS, on a connection that was accepted.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream>),
+}
+
+impl Stream {
+    /// Writes everything, and tells the other side in its protocol that nothing follows; the TCP connection stays.
+    pub(crate) fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => stream.poll_goodbye(cx),
+        }
+    }
 }
 
 impl AsyncRead for Stream {

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::snapshot::{ListenerState, ServerState, Snapshot};
 use crate::config;
@@ -106,12 +105,6 @@ impl View {
     pub(crate) fn connection(&self) -> OpenConnection {
         add(&self.metrics.accepted, 1);
         OpenConnection(Arc::clone(&self.metrics))
-    }
-
-    /// Connections this worker has open.
-    pub(crate) fn open_connections(&self) -> u64 {
-        let closed = self.metrics.closed.load(Ordering::Relaxed);
-        self.metrics.accepted.load(Ordering::Relaxed).saturating_sub(closed)
     }
 }
 

@@ -9,16 +9,17 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use tokio::time::Instant;
 
 use super::Upstreams;
 use crate::body::{Body, Moved, Source};
 use crate::error::Error;
 use crate::h1::{self, Decoded, Decoder, Framing};
 use crate::message::{RequestHead, ResponseHead};
-use crate::net::{Io, Output};
+use crate::net::{Io, Output, clock};
 use crate::state::View;
 
+/// Bytes of a request body that are gathered for one write.
+const GATHER: usize = 64 << 10;
 /// Most interim (1xx) responses before the final one.
 const INTERIM: usize = 16;
 
@@ -169,34 +170,45 @@ impl Exchange {
     /// Errors are the client's; that the RS takes no more shows when its response is read.
     fn poll_upload(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> Result<Poll<()>, Error> {
         loop {
+            let source = self.poll_gather(cx, progress)?;
             let Some(io) = &mut self.io else { return Ok(Poll::Ready(())) };
             match io.poll_write(cx, progress) {
                 Poll::Pending => return Ok(Poll::Pending),
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => {
                     self.upload = Upload::Broken;
-                    io.output = crate::net::Output::default();
+                    io.output = Output::default();
                     return Ok(Poll::Ready(()));
                 }
             }
-            let Upload::Sending { body, framing } = &mut self.upload else { return Ok(Poll::Ready(())) };
+            if source.is_pending() || !matches!(self.upload, Upload::Sending { .. }) {
+                return Ok(source);
+            }
+        }
+    }
+
+    /// Queues what there is of the request body, so that it leaves at once: pending on the client.
+    fn poll_gather(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> Result<Poll<()>, Error> {
+        let Some(io) = &mut self.io else { return Ok(Poll::Ready(())) };
+        while io.output.len() < GATHER {
+            let Upload::Sending { body, framing } = &mut self.upload else { break };
             let chunked = *framing == Framing::Chunked;
-            let trailers = match body.poll_into(cx, &mut io.output, chunked) {
+            let moved = match body.poll_into(cx, &mut io.output, chunked) {
                 Poll::Pending => return Ok(Poll::Pending),
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Ready(Ok(Moved::Data(_))) => {
-                    *progress = true;
-                    continue;
-                }
-                Poll::Ready(Ok(Moved::Trailers(trailers))) => Some(trailers),
-                Poll::Ready(Ok(Moved::Last(_))) => None,
+                Poll::Ready(moved) => moved?,
+            };
+            *progress = true;
+            let trailers = match moved {
+                Moved::Data(_) => continue,
+                Moved::Trailers(trailers) => Some(trailers),
+                Moved::Last(_) => None,
             };
             if chunked {
                 h1::write_last_chunk(trailers.as_ref(), io.output.tail());
             }
             self.upload = Upload::Sent;
-            *progress = true;
         }
+        Ok(Poll::Ready(()))
     }
 
     /// Nothing can be done now: fires when the one who is waited for has taken too long.
@@ -211,7 +223,7 @@ impl Exchange {
         let Some(io) = &mut self.io else { return Poll::Ready(Error::Internal) };
         if progress || waiting != self.waiting {
             self.waiting = waiting;
-            io.watchdog.feed(Instant::now(), patience);
+            io.watchdog.feed(clock::now(), patience);
         }
         io.watchdog.poll_expired(cx).map(|()| error)
     }

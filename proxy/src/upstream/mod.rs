@@ -17,7 +17,7 @@ pub(crate) use self::dial::dial;
 pub(crate) use self::exchange::{Exchange, Place};
 pub(crate) use self::probe::Prober;
 use crate::error::Error;
-use crate::net::{Io, Stream};
+use crate::net::{Io, Stream, clock};
 use crate::state::View;
 
 /// Idle connections of one worker, by the slot of their RS.
@@ -64,7 +64,7 @@ impl Upstreams {
         if queue.len() >= config.keepalive {
             queue.pop_front();
         }
-        queue.push_back(Idle { io, until: Instant::now() + config.keepalive_timeout });
+        queue.push_back(Idle { io, until: clock::now() + config.keepalive_timeout });
     }
 
     /// A new connection.

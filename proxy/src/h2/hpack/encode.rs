@@ -259,7 +259,7 @@ mod tests {
     fn size_updates() {
         let mut encoder = Encoder::new();
         encoder.limit(65536);
-        assert_eq!(encoded(&mut encoder, &Vec::<u8>::new()), Vec::<u8>::new());
+        assert_eq!(encoded(&mut encoder, &[]), Vec::<u8>::new());
         encoded(&mut encoder, &[("server", "a"), ("via", "b")]);
         encoder.limit(70);
         assert_eq!(encoded(&mut encoder, &[("via", "b"), ("server", "a")]), b"\x3f\x27\xbe\x76\x01a");

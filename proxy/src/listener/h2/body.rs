@@ -28,7 +28,7 @@ impl Source for RequestBody {
         let state = &mut *self.shared.borrow();
         let reset = state.listen(self.slot, cx);
         let port = state.port(self.slot);
-        let Some(data) = port.content.pop_front() else {
+        let Some(data) = port.pop() else {
             return match (reset, port.ended) {
                 (true, _) => Poll::Ready(Err(Error::ClientGone)),
                 (false, true) => {
@@ -38,15 +38,15 @@ impl Source for RequestBody {
             };
         };
         let (bytes, waiting) = (data.len(), port.waiting());
-        let last = port.ended && port.content.is_empty() && port.trailers.is_none();
-        self.left = self.left.checked_sub(bytes as u64).ok_or(Error::BodyTooLarge)?;
-        output.push_body(data, chunked);
+        let last = port.ended && waiting == 0 && port.trailers.is_none();
         let before = state.out.len();
         let State { connection, out, .. } = state;
         connection.passed_on(self.slot, bytes, waiting, out);
         if state.out.len() > before {
             state.appended();
         }
+        self.left = self.left.checked_sub(bytes as u64).ok_or(Error::BodyTooLarge)?;
+        output.push_body(data, chunked);
         let moved = bytes as u64;
         Poll::Ready(Ok(if last { Moved::Last(moved) } else { Moved::Data(moved) }))
     }

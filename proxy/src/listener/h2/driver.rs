@@ -10,14 +10,13 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWrite;
-use tokio::time::Instant;
 
 use super::super::handler::Handler;
 use super::shared::{HIGH_WATER, Shared, State};
 use super::stream::Streams;
 use crate::drain::Draining;
 use crate::h2::{Connection, Event, Slot};
-use crate::net::{Io, Stream};
+use crate::net::{Io, Stream, clock};
 use crate::state::Limits;
 
 /// From so many streams on, what they append waits for what the others are about to append.
@@ -52,7 +51,7 @@ enum Waiting {
     Nothing,
     /// The client is to take what is written.
     Room,
-    /// The rest of a head.
+    /// The rest of a head or of another frame.
     Head,
     /// A request, with none under way.
     Request,
@@ -104,6 +103,7 @@ impl<'a> Driver<'a> {
         if !self.left && self.draining.poll_started(cx).is_ready() {
             self.leave();
         }
+        let mut drained = false;
         // Frames that were taken in while there was no room for answers come first.
         while self.shared.borrow().out.len() < FULL {
             match self.take_frames(streams) {
@@ -112,15 +112,22 @@ impl<'a> Driver<'a> {
                 Ok(()) => {}
             }
             match self.poll_read(cx) {
-                Poll::Ready(Ok(1..)) => self.waiting = Waiting::Nothing,
+                Poll::Ready(Ok(1..)) => self.has_heard(),
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                Poll::Pending => break,
+                Poll::Pending => {
+                    drained = true;
+                    break;
+                }
             }
         }
         let written = self.poll_output(cx);
         let over = matches!(written, Poll::Ready(Err(_)));
         if over || (written.is_ready() && self.has_left()) {
             return Poll::Ready(());
+        }
+        if written.is_ready() && !drained {
+            // There is room again, and nobody else tells that there is something to read.
+            cx.waker().wake_by_ref();
         }
         if self.writing.is_empty() {
             self.io.release();
@@ -154,7 +161,10 @@ impl<'a> Driver<'a> {
                     state.port(slot).ended = ended;
                     streams.serve(slot, head, ended, length);
                 }
-                Ok(Event::Refused { slot, head, error }) => streams.refuse(slot, head, error),
+                Ok(Event::Refused { slot, head, ended, error }) => {
+                    state.port(slot).ended = ended;
+                    streams.refuse(slot, head, error);
+                }
                 Ok(Event::Data { slot, bytes }) => content(state, slot, input, bytes),
                 Ok(Event::Ended { slot, trailers }) => {
                     let port = state.port(slot);
@@ -167,13 +177,18 @@ impl<'a> Driver<'a> {
                     port.reset = true;
                     port.wake();
                 }
-                Ok(Event::Window { slot: Some(slot) }) => state.port(slot).unblock(),
-                Ok(Event::Window { slot: None }) => state.unblock_all(),
+                Ok(Event::Window { slot }) => state.port(slot).wake(),
+                Ok(Event::Windows) => state.wake_all(),
+                Ok(Event::ConnectionWindow) => state.pass_turn(),
                 Ok(Event::Alive) => {}
                 Err(error) => {
                     connection.fail(error, out);
                     return Err(Over);
                 }
+            }
+            // What was awaited is there, whatever has begun behind it.
+            if self.waiting == Waiting::Head && !state.connection.awaits_head() {
+                self.waiting = Waiting::Nothing;
             }
         }
     }
@@ -204,7 +219,9 @@ impl<'a> Driver<'a> {
                 }
                 self.written += written;
                 self.unflushed = true;
-                self.waiting = Waiting::Nothing;
+                if self.waiting == Waiting::Room {
+                    self.waiting = Waiting::Nothing;
+                }
             }
             self.writing.clear();
             self.written = 0;
@@ -220,6 +237,13 @@ impl<'a> Driver<'a> {
             self.unflushed = false;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Bytes have come: a sign of life, but neither a whole head nor room for what is written.
+    fn has_heard(&mut self) {
+        if matches!(self.waiting, Waiting::Request | Waiting::Sign | Waiting::Answer) {
+            self.waiting = Waiting::Nothing;
+        }
     }
 
     fn leave(&mut self) {
@@ -240,7 +264,7 @@ impl<'a> Driver<'a> {
             let (waiting, patience) = self.waits_for();
             if waiting != self.waiting {
                 self.waiting = waiting;
-                self.io.watchdog.feed(Instant::now(), patience);
+                self.io.watchdog.feed(clock::now(), patience);
             }
             ready!(self.io.watchdog.poll_expired(cx));
             let State { connection, out, .. } = &mut *self.shared.borrow();
@@ -248,14 +272,16 @@ impl<'a> Driver<'a> {
                 Waiting::Sign => {
                     Connection::ask_alive(out);
                     self.waiting = Waiting::Answer;
-                    self.io.watchdog.feed(Instant::now(), ANSWER);
+                    self.io.watchdog.feed(clock::now(), ANSWER);
                 }
-                Waiting::Request => {
+                Waiting::Request if !self.left => {
                     self.left = true;
                     connection.leave(out);
                 }
                 Waiting::Goodbye => connection.leave_now(out),
-                Waiting::Nothing | Waiting::Room | Waiting::Head | Waiting::Answer => return Poll::Ready(()),
+                Waiting::Nothing | Waiting::Room | Waiting::Head | Waiting::Request | Waiting::Answer => {
+                    return Poll::Ready(());
+                }
             }
             // What was appended is written by the next poll.
             cx.waker().wake_by_ref();
@@ -264,9 +290,9 @@ impl<'a> Driver<'a> {
 
     fn waits_for(&self) -> (Waiting, Duration) {
         let connection = &self.shared.borrow().connection;
-        if !self.writing.is_empty() {
+        if !self.writing.is_empty() || self.unflushed {
             (Waiting::Room, self.limits.send_timeout)
-        } else if connection.awaits_head() {
+        } else if connection.awaits_head() || !(self.io.input.is_empty() || connection.receives_content()) {
             (Waiting::Head, self.limits.header_timeout)
         } else if self.left && !connection.has_left() {
             (Waiting::Goodbye, GRACE)
@@ -285,7 +311,7 @@ fn content(state: &mut State, slot: Slot, input: &mut BytesMut, bytes: usize) {
     let data = input.split_to(bytes);
     let port = state.port(slot);
     match &mut port.discard {
-        None => port.content.push_back(data.freeze()),
+        None => port.push(data),
         Some(left) => {
             *left = left.saturating_sub(bytes);
             let State { connection, out, .. } = state;

@@ -5,13 +5,17 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::h2::{Connection, Slot};
 use crate::message::Headers;
 
 /// Bytes of output from which on no stream appends content.
 pub(super) const HIGH_WATER: usize = 64 << 10;
+/// Content below this size is copied: otherwise it would keep everything that came in one read with it.
+const COPY_BELOW: usize = 4096;
+/// Pieces that were copied are put together up to this size.
+const GATHERED: usize = 64 << 10;
 
 /// The state of a connection and its streams; borrowed for the length of a step, never across an await.
 pub(super) struct Shared(RefCell<State>);
@@ -32,7 +36,9 @@ pub(super) struct State {
 pub(super) struct Port {
     task: Option<Waker>,
     /// Content that has come and was not passed on.
-    pub(super) content: VecDeque<Bytes>,
+    content: VecDeque<Bytes>,
+    /// Small pieces behind it.
+    gathered: Vec<u8>,
     pub(super) trailers: Option<Headers>,
     /// Nothing more comes.
     pub(super) ended: bool,
@@ -44,20 +50,49 @@ pub(super) struct Port {
 }
 
 impl Port {
+    /// Takes content in.
+    pub(super) fn push(&mut self, data: BytesMut) {
+        if data.len() < COPY_BELOW {
+            self.gathered.extend_from_slice(&data);
+        }
+        if data.len() >= COPY_BELOW || self.gathered.len() >= GATHERED {
+            self.settle();
+        }
+        if data.len() >= COPY_BELOW {
+            self.content.push_back(data.freeze());
+        }
+    }
+
+    /// The next content that has come.
+    pub(super) fn pop(&mut self) -> Option<Bytes> {
+        if self.content.is_empty() {
+            self.settle();
+        }
+        self.content.pop_front()
+    }
+
+    /// Forgets all content; how much it was.
+    pub(super) fn clear(&mut self) -> usize {
+        let waiting = self.waiting();
+        self.content.clear();
+        self.gathered.clear();
+        waiting
+    }
+
+    fn settle(&mut self) {
+        if !self.gathered.is_empty() {
+            self.content.push_back(std::mem::take(&mut self.gathered).into());
+        }
+    }
+
     /// Bytes of content that wait.
     pub(super) fn waiting(&self) -> usize {
-        self.content.iter().map(Bytes::len).sum()
+        self.content.iter().map(Bytes::len).sum::<usize>() + self.gathered.len()
     }
 
     /// Whether the stream stands in line for room.
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked
-    }
-
-    /// Wakes the stream's task, which need not stand in line any more.
-    pub(super) fn unblock(&mut self) {
-        self.blocked = false;
-        self.wake();
     }
 
     /// Wakes the stream's task.
@@ -143,16 +178,18 @@ impl State {
         }
     }
 
-    /// The client takes more on every stream, or on the connection.
-    pub(super) fn unblock_all(&mut self) {
-        self.blocked.clear();
-        for port in &mut self.ports {
-            port.unblock();
+    /// The client takes more on every stream. Those that stand in line stay there.
+    pub(super) fn wake_all(&mut self) {
+        for port in &self.ports {
+            port.wake();
         }
     }
 
     /// Forgets a stream whose task ends.
     pub(super) fn release(&mut self, slot: Slot) {
+        if self.port(slot).is_blocked() {
+            self.blocked.retain(|&other| other != slot);
+        }
         let unread = self.port(slot).waiting();
         let State { connection, out, .. } = self;
         connection.passed_on(slot, unread, 0, out);

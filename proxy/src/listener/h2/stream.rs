@@ -7,7 +7,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use tokio::time::Instant;
 
 use super::super::date;
 use super::super::handler::{Handler, Refused, Request, Response};
@@ -17,7 +16,7 @@ use crate::body::{Body, Counter, Moved};
 use crate::error::Error;
 use crate::h2::{Code, DATA_HEAD, Slot};
 use crate::message::{Headers, RequestHead};
-use crate::net::Watchdog;
+use crate::net::{Watchdog, clock};
 use crate::state::Limits;
 
 /// How long, and for how many bytes, the body of a request that was answered early is read on: a reset at once makes
@@ -51,7 +50,7 @@ where
             Body::stream(Box::new(RequestBody { shared, slot, left: self.limits.body_size, length }))
                 .counted(received.clone())
         };
-        let request = Request { head, body, upgrade: false, arrived: Instant::now(), received };
+        let request = Request { head, body, upgrade: false, arrived: clock::now(), received };
         let stream = self.stream(slot);
         let (handler, connection) = (Rc::clone(&self.handler), Rc::clone(&self.connection));
         tokio::task::spawn_local(async move {
@@ -173,7 +172,7 @@ impl Stream {
                     }
                     Poll::Pending => {
                         if !std::mem::replace(&mut waiting, true) {
-                            self.sending.feed(Instant::now(), self.send_timeout);
+                            self.sending.feed(clock::now(), self.send_timeout);
                         }
                         return self.sending.poll_expired(cx).map(|()| Err(Error::ClientTimeout));
                     }
@@ -257,8 +256,7 @@ impl Stream {
                 return;
             }
             port.discard = Some(LINGER_BYTES);
-            let unread = port.waiting();
-            port.content.clear();
+            let unread = port.clear();
             let State { connection, out, .. } = state;
             connection.passed_on(self.slot, unread, 0, out);
             state.appended();
