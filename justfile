@@ -44,5 +44,36 @@ fuzz SECONDS="60":
 deny:
     if command -v cargo-deny; then cargo deny check; else echo "skipped: no cargo-deny; .ci/run deny checks all but the advisories"; fi
 
+# Next to Debian's nginx and HAProxy: work per CPU-second (OPTIONS: --rounds, --secs, --scenarios, --access-log, --markdown FILE)
+bench *OPTIONS:
+    cargo build --locked --profile dist
+    benches/compare.py {{OPTIONS}}
+
+# Nanoseconds per operation of the pure modules
+bench-micro:
+    cargo bench --locked -p proxy -p encap --bench micro
+
+# User instructions per request, counted by valgrind; fails when plain HTTP needs 10 % more than is recorded
+instructions:
+    cargo build --locked
+    benches/instructions.py --check benches/instructions.json
+
+# Records what this source needs, for the profile `dev` or `dist`: after a change that is worth it, and after a better one
+instructions-record PROFILE="dev":
+    cargo build --locked --profile {{PROFILE}}
+    benches/instructions.py --binary target/{{ if PROFILE == "dev" { "debug" } else { PROFILE } }}/ingre --record benches/instructions.json
+
+# Flame graphs of the two main loads, into target/flame; says so where perf or a program that draws them is missing
+flame *OPTIONS:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if ! command -v perf || ! { command -v inferno-flamegraph || command -v flamegraph.pl; }; then
+        echo "skipped: needs perf (Debian: linux-perf) and inferno or Brendan Gregg's FlameGraph scripts"; exit
+    fi
+    # As shipped, but with names and frame pointers.
+    RUSTFLAGS="-C force-frame-pointers=yes" CARGO_PROFILE_DIST_STRIP=none CARGO_PROFILE_DIST_DEBUG=line-tables-only \
+        cargo build --locked --profile dist --target-dir target/flame
+    benches/flame.py --binary target/flame/dist/ingre --out target/flame {{OPTIONS}}
+
 # The slow things
 full: ci fuzz deny image

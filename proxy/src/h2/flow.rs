@@ -88,6 +88,22 @@ mod tests {
     }
 
     #[test]
+    fn a_link_of_a_gigabit_at_100_milliseconds_is_filled() {
+        const IN_FLIGHT: i64 = 125_000_000 / 10;
+        let mut window = ReceiveWindow::new(1 << 20, 16 << 20);
+        // The client always sends all it may, and the reader keeps up: few round trips are enough.
+        for _ in 0..5 {
+            let sent = window.left as usize;
+            assert!(window.take(sent));
+            for piece in 0..sent / 16_384 {
+                window.pass_on(16_384, 0).unwrap_or_default();
+                assert!(window.left <= 16 << 20, "{piece}");
+            }
+        }
+        assert!(window.left > IN_FLIGHT);
+    }
+
+    #[test]
     fn the_receive_window_grows_for_a_reader_that_keeps_up() {
         let mut window = ReceiveWindow::new(100, 350);
         assert!(window.take(100));

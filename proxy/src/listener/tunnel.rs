@@ -58,9 +58,10 @@ struct Direction {
 
 impl Direction {
     fn queue_input(&mut self, from: &mut Io, to: &mut Io) {
-        if !from.input.is_empty() {
-            self.moved += from.input.len() as u64;
-            to.output.push(from.input.split().freeze());
+        let length = from.input.len();
+        if length > 0 {
+            self.moved += length as u64;
+            to.output.push_body_from(&mut from.input, length, false);
         }
     }
 

@@ -47,18 +47,17 @@ pub fn normalise_host(raw: &str) -> Option<Cow<'_, str>> {
     if name.is_empty() || name.len() > MAX_HOST {
         return None;
     }
-    let (mut before, mut upper) = (b'.', false);
+    let mut seen = 0;
+    let mut before = DOT;
     for byte in name.bytes() {
-        if !is_name_byte(byte) || (byte == b'.' && before == b'.') {
-            return None;
-        }
-        upper |= byte.is_ascii_uppercase();
-        before = byte;
+        let kind = KIND.get(usize::from(byte)).copied().unwrap_or(BAD);
+        seen |= kind | (kind & before & DOT) << 1;
+        before = kind;
     }
-    if before == b'.' {
+    if seen & (BAD | EMPTY_LABEL) != 0 || before & DOT != 0 {
         return None;
     }
-    Some(if upper { Cow::Owned(name.to_ascii_lowercase()) } else { Cow::Borrowed(name) })
+    Some(if seen & UPPER != 0 { Cow::Owned(name.to_ascii_lowercase()) } else { Cow::Borrowed(name) })
 }
 
 /// Whether `text` is exactly how `address` is written, found out without writing it anywhere.
@@ -78,6 +77,28 @@ fn is_port(text: &str) -> bool {
     text.is_empty()
         || (text.len() <= 5 && text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok())
 }
+
+/// What a byte of a name is, as bits, so that one pass without branches finds everything.
+const KIND: [u8; 256] = {
+    let mut kinds = [BAD; 256];
+    let mut byte = 0;
+    while byte < kinds.len() {
+        if is_name_byte(byte as u8) {
+            kinds[byte] = match byte as u8 {
+                b'.' => DOT,
+                b'A'..=b'Z' => UPPER,
+                _ => 0,
+            };
+        }
+        byte += 1;
+    }
+    kinds
+};
+const DOT: u8 = 1;
+/// Two dots in a row; the bit above [`DOT`].
+const EMPTY_LABEL: u8 = DOT << 1;
+const UPPER: u8 = 4;
+const BAD: u8 = 8;
 
 const fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()

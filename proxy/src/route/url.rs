@@ -14,6 +14,9 @@ const MAX_PATTERN: usize = 1024;
 /// Every rule of one domain.
 #[derive(Debug)]
 pub(super) struct Rules {
+    /// The target of `/` where that is the only rule, as most domains have it: with thousands of them each walk
+    /// down a tree would be one through cold memory.
+    everything: Option<usize>,
     paths: Tree<Slot>,
     regexes: Regexes,
     targets: Box<[usize]>,
@@ -75,7 +78,16 @@ impl Rules {
             errors.push(error);
             Regexes::default()
         });
+        let everything = match rules {
+            [only]
+                if slots.get("/").is_some_and(|slot| slot.prefix.is_some_and(|prefix| !prefix.is_final)) =>
+            {
+                Some(only.target)
+            }
+            _ => None,
+        };
         Self {
+            everything,
             paths: Tree::new(slots.into_iter().map(|(path, slot)| (path.into_bytes(), slot)).collect()),
             regexes,
             targets: rules.iter().map(|rule| rule.target).collect(),
@@ -84,6 +96,9 @@ impl Rules {
 
     /// The rule of a normal path.
     pub(super) fn find(&self, path: &str) -> Option<RuleHit> {
+        if let Some(target) = self.everything {
+            return Some(RuleHit { rule: 0, matched: RuleMatch::Prefix, target, add_slash: false });
+        }
         let (mut here, mut with_slash) = (Slot::default(), Slot::default());
         let mut longest = None;
         // One walk answers three questions: what stands at the path, what is its longest prefix, and what
