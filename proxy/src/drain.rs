@@ -36,8 +36,11 @@ pub(crate) struct Draining {
     started: Arc<AtomicBool>,
     told: watch::Receiver<()>,
     /// Who is woken, and what wakes it: set up once, since a connection waits again and again.
-    waiting: Option<(Waker, Pin<Box<dyn Future<Output = ()>>>)>,
+    waiting: Option<(Waker, Told)>,
 }
+
+/// Ready when the drain has started.
+type Told = Pin<Box<dyn Future<Output = ()>>>;
 
 impl Draining {
     /// Whether the drain has started.
@@ -58,7 +61,7 @@ impl Draining {
             }
             None => {
                 let mut receiver = self.told.clone();
-                let mut told: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async move {
+                let mut told: Told = Box::pin(async move {
                     // The sender going away means the program ends.
                     let _ = receiver.changed().await;
                 });

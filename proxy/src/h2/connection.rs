@@ -177,7 +177,7 @@ impl Connection {
     /// Ends a stream that is not over yet (RFC 9113 6.4).
     pub fn reset(&mut self, slot: Slot, code: Code, out: &mut Vec<u8>) {
         let Some(stream) = self.streams.get_mut(slot) else { return };
-        if !stream.reset && !(stream.local_ended && stream.remote_ended) {
+        if !(stream.reset || stream.local_ended && stream.remote_ended) {
             frame::write_reset(stream.id, code, out);
         }
         stream.reset = true;

@@ -10,9 +10,12 @@ const MOST: usize = 64;
 /// Most bytes of text in a head that is kept.
 const LARGEST: usize = 8 << 10;
 
+/// Boxes, because a head moves several times on its way.
+type Spare<T> = RefCell<Vec<Box<T>>>;
+
 thread_local! {
-    static REQUESTS: RefCell<Vec<Box<RequestHead>>> = const { RefCell::new(Vec::new()) };
-    static RESPONSES: RefCell<Vec<Box<ResponseHead>>> = const { RefCell::new(Vec::new()) };
+    static REQUESTS: Spare<RequestHead> = const { RefCell::new(Vec::new()) };
+    static RESPONSES: Spare<ResponseHead> = const { RefCell::new(Vec::new()) };
 }
 
 impl RequestHead {

@@ -9,6 +9,7 @@ mod drain;
 mod failures;
 mod fields;
 mod health;
+mod http2;
 mod lab;
 mod malformed;
 mod pools;
@@ -24,6 +25,7 @@ mod tunnel_switch;
 mod tunnel_vip;
 mod tunnel_wire;
 mod websocket;
+mod workers;
 
 use crate::harness::{Case, Origin, Setup};
 
@@ -39,6 +41,7 @@ pub(crate) fn all() -> Vec<Case> {
         failures::cases(),
         fields::cases(),
         health::cases(),
+        http2::cases(),
         lab::cases(),
         malformed::cases(),
         pools::cases(),
@@ -54,6 +57,7 @@ pub(crate) fn all() -> Vec<Case> {
         tunnel_vip::cases(),
         tunnel_wire::cases(),
         websocket::cases(),
+        workers::cases(),
     ]
     .into_iter()
     .flatten()

@@ -189,6 +189,11 @@ impl Client {
         self.wire.exactly(count).unwrap()
     }
 
+    /// Exactly so many bytes, if they come.
+    pub(crate) fn try_exactly(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        self.wire.exactly(count)
+    }
+
     /// The next head, also an interim one.
     pub(crate) fn head(&mut self) -> Head {
         self.wire.read_head().unwrap()

@@ -6,6 +6,7 @@ pub(crate) mod client;
 pub(crate) mod credulous;
 pub(crate) mod curl;
 pub(crate) mod digest;
+pub(crate) mod frames;
 pub(crate) mod h2;
 pub(crate) mod http1;
 pub(crate) mod keys;

@@ -15,6 +15,8 @@ pub(crate) enum Need {
     Namespaces,
     /// The program curl.
     Curl,
+    /// The programs h2load and nghttp; CI does not install them.
+    Nghttp2,
     /// The program tshark.
     Tshark,
     /// A Python with scapy.
@@ -32,7 +34,7 @@ pub(crate) enum Need {
 impl Need {
     /// Whether CI, too, has to do without it where it is not there.
     pub(crate) fn is_optional(self) -> bool {
-        self == Self::Docker
+        matches!(self, Self::Docker | Self::Nghttp2)
     }
 }
 
@@ -49,6 +51,7 @@ impl Need {
             Self::Tun => std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").is_ok(),
             Self::Namespaces => Host::is_possible() && succeeds("ip", &["-V"]),
             Self::Curl => succeeds("curl", &["--version"]),
+            Self::Nghttp2 => ["h2load", "nghttp"].iter().all(|program| succeeds(program, &["--version"])),
             Self::Tshark => succeeds("tshark", &["--version"]),
             Self::Scapy => super::python::interpreter().is_some(),
             Self::OpenVswitch => ["ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovs-ofctl"]
@@ -66,6 +69,7 @@ impl Need {
             Self::Tun => "a TUN device (/dev/net/tun)",
             Self::Namespaces => "network namespaces (CAP_SYS_ADMIN, a writable /proc/sys, iproute2)",
             Self::Curl => "curl",
+            Self::Nghttp2 => "h2load and nghttp (nghttp2-client)",
             Self::Tshark => "tshark",
             Self::Scapy => "a Python with scapy (INGRE_PYTHON or target/venv)",
             Self::OpenVswitch => "Open vSwitch (openvswitch-switch)",

@@ -191,7 +191,7 @@ impl State {
             self.blocked.retain(|&other| other != slot);
         }
         let unread = self.port(slot).waiting();
-        let State { connection, out, .. } = self;
+        let Self { connection, out, .. } = self;
         connection.passed_on(slot, unread, 0, out);
         connection.release(slot, out);
         *self.port(slot) = Port::default();
