@@ -25,8 +25,13 @@ fuzz_target!(|input: &[u8]| {
 
 /// What has happened, in words, and what is said.
 fn take(bytes: &[u8], cut: usize) -> (Result<Vec<String>, ConnectionError>, Vec<u8>) {
-    let limits =
-        Limits { streams: 8, stream_window: 1 << 16, largest_window: 1 << 20, head: h1::Limits::default() };
+    let limits = Limits {
+        streams: 8,
+        stream_window: 1 << 16,
+        connection_window: 1 << 17,
+        largest_window: 1 << 20,
+        head: h1::Limits::default(),
+    };
     let mut out = Vec::new();
     let mut connection = Connection::new(limits, &mut out);
     let mut input = BytesMut::new();

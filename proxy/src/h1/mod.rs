@@ -19,6 +19,7 @@ use crate::message::Version;
 
 pub(crate) use self::{
     body::forbidden_trailer,
+    request::LONGEST_METHOD,
     syntax::{authority, decimal},
 };
 pub use self::{

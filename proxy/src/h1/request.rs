@@ -10,7 +10,7 @@ use super::{Framing, HeadError, Limits, framing::Seen, syntax};
 use crate::message::{RequestHead, Version};
 
 /// No registered method comes near (RFC 9110 16.1.1).
-const LONGEST_METHOD: usize = 32;
+pub(crate) const LONGEST_METHOD: usize = 32;
 
 /// Empty lines that may precede a request (RFC 9112 2.2).
 const MOST_EMPTY_LINES: usize = 4;

@@ -35,6 +35,8 @@ pub struct Limits {
     pub streams: u32,
     /// Window of a stream at first, bytes.
     pub stream_window: u32,
+    /// Window of the connection at first, bytes: several streams whose readers are slow leave room for others.
+    pub connection_window: u32,
     /// Window that a stream or the connection may grow to, bytes.
     pub largest_window: u32,
     /// Bytes and fields of a head, bytes of a target and of trailers.
@@ -77,7 +79,7 @@ impl Connection {
     pub fn new(limits: Limits, out: &mut Vec<u8>) -> Self {
         let list_size = u32::try_from(limits.head.head_bytes).unwrap_or(u32::MAX);
         settings::write_own(limits.streams, limits.stream_window, list_size, out);
-        let window = limits.stream_window.max(FIRST_WINDOW + 1);
+        let window = limits.connection_window.max(FIRST_WINDOW + 1);
         frame::write_window_update(0, window - FIRST_WINDOW, out);
         Self {
             decoder: Decoder::new(TABLE_SIZE),

@@ -73,7 +73,11 @@ impl Request {
             return self.take_pseudo(pseudo, value);
         }
         self.regular = true;
-        self.fields_left = self.fields_left.checked_sub(1).ok_or(Error::Head(HeadError::TooManyFields))?;
+        // The crumbs of Cookie become one field.
+        if self.cookies == 0 || name != b"cookie" {
+            self.fields_left =
+                self.fields_left.checked_sub(1).ok_or(Error::Head(HeadError::TooManyFields))?;
+        }
         check_field(name, value)?;
         match name {
             b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" | b"upgrade" => {
@@ -106,6 +110,9 @@ impl Request {
             return Err(Error::Head(HeadError::FieldName));
         }
         match name {
+            b"method" if value.len() > h1::LONGEST_METHOD => {
+                return Err(Error::Head(HeadError::UnknownMethod));
+            }
             b"method" => {
                 self.head.method =
                     Method::from_bytes(value).map_err(|_| Error::Head(HeadError::RequestLine))?;

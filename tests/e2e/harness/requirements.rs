@@ -15,7 +15,7 @@ pub(crate) enum Need {
     Namespaces,
     /// The program curl.
     Curl,
-    /// The programs h2load and nghttp; CI does not install them.
+    /// The programs h2load and nghttp.
     Nghttp2,
     /// The program tshark.
     Tshark,
@@ -34,7 +34,7 @@ pub(crate) enum Need {
 impl Need {
     /// Whether CI, too, has to do without it where it is not there.
     pub(crate) fn is_optional(self) -> bool {
-        matches!(self, Self::Docker | Self::Nghttp2)
+        self == Self::Docker
     }
 }
 

@@ -36,7 +36,8 @@ fn floods_end_the_connection() {
         [post(next(round), &[]), trailers].concat()
     };
     let settings = frame(kind::SETTINGS, 0, 0, setting(4, 1));
-    let all: [(&str, u32, &dyn Fn(u32) -> Vec<u8>); 12] = [
+    type Round<'a> = &'a dyn Fn(u32) -> Vec<u8>;
+    let all: [(&str, u32, Round<'_>); 12] = [
         ("PING", 2000, &|_| ping.clone()),
         ("SETTINGS", 2000, &|_| settings.clone()),
         ("acknowledgements", 2000, &|_| frame(kind::SETTINGS, flag::ACK, 0, [])),

@@ -23,7 +23,7 @@ const POST: &[(&str, &str)] =
 
 fn limits() -> Limits {
     let head = h1::Limits { head_bytes: 4096, fields: 16, target_bytes: 100, ..h1::Limits::default() };
-    Limits { streams: 4, stream_window: 100_000, largest_window: 400_000, head }
+    Limits { streams: 4, stream_window: 100_000, connection_window: 100_000, largest_window: 400_000, head }
 }
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: impl AsRef<[u8]>) -> Vec<u8> {

@@ -77,8 +77,13 @@ mod tests {
     #[test]
     fn content_that_is_too_large_uses_up_no_window() {
         let window = 1 << 17;
-        let limits =
-            Limits { streams: 9, stream_window: window, largest_window: window, head: h1::Limits::default() };
+        let limits = Limits {
+            streams: 9,
+            stream_window: window,
+            connection_window: window,
+            largest_window: window,
+            head: h1::Limits::default(),
+        };
         let shared = Shared::new(Connection::new(limits, &mut Vec::new()), Vec::new());
         let mut input = BytesMut::from(BEGINNING);
         for id in [1, 3, 5, 7, 9] {

@@ -28,6 +28,8 @@ const PING: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(20);
 /// Time for a client to confirm that it opens no further streams, and to take the last bytes.
 const GRACE: Duration = Duration::from_secs(1);
+/// What is read and thrown away behind the end.
+const LINGER_BYTES: usize = 256 << 10;
 
 pub(super) struct Driver<'a> {
     io: Io,
@@ -91,7 +93,15 @@ impl<'a> Driver<'a> {
         self.shared.borrow().reset_all();
         let last = async {
             poll_fn(|cx| self.poll_write(cx)).await?;
-            self.io.shutdown().await
+            self.io.shutdown().await?;
+            // What comes meanwhile is read: a reset could cost the client what it has not read yet.
+            let mut left = LINGER_BYTES;
+            while left > 0 {
+                self.io.input.clear();
+                let read = poll_fn(|cx| self.io.poll_read_head(cx)).await?;
+                left = if read == 0 { 0 } else { left.saturating_sub(read) };
+            }
+            Ok::<_, io::Error>(())
         };
         let _ = tokio::time::timeout(GRACE, last).await;
     }

@@ -24,6 +24,9 @@ use self::stream::Streams;
 const STREAMS: u32 = 128;
 /// Window of a stream at first; it doubles while its reader keeps up.
 const STREAM_WINDOW: u32 = 1 << 20;
+/// Window of a connection at first: the most that is kept of the uploads of one client, until it has shown that they are
+/// read.
+const CONNECTION_WINDOW: u32 = 4 << 20;
 /// Largest window: fills a link of 1 Gbit/s at 100 ms.
 const LARGEST_WINDOW: u32 = 16 << 20;
 
@@ -40,6 +43,7 @@ pub(super) async fn serve<H: Handler + 'static>(
     let codec = Codec {
         streams: STREAMS,
         stream_window: STREAM_WINDOW,
+        connection_window: CONNECTION_WINDOW,
         largest_window: LARGEST_WINDOW,
         head: limits.codec.clone(),
     };

@@ -117,6 +117,30 @@ impl Shared {
     pub(super) fn borrow(&self) -> RefMut<'_, State> {
         self.0.borrow_mut()
     }
+
+    /// Takes the output out of the state for a moment.
+    pub(super) fn take_output(&self) -> TakenOutput<'_> {
+        let out = std::mem::take(&mut self.borrow().out);
+        TakenOutput { shared: self, keep: out.len(), out }
+    }
+}
+
+/// The output while something is appended that may want the state meanwhile. It comes back in any case, with what
+/// was complete in it: the compression of all responses depends on that.
+pub(super) struct TakenOutput<'a> {
+    shared: &'a Shared,
+    pub(super) out: Vec<u8>,
+    /// Bytes to keep of it.
+    pub(super) keep: usize,
+}
+
+impl Drop for TakenOutput<'_> {
+    fn drop(&mut self) {
+        self.out.truncate(self.keep);
+        let state = &mut *self.shared.borrow();
+        self.out.append(&mut state.out);
+        state.out = std::mem::take(&mut self.out);
+    }
 }
 
 impl State {

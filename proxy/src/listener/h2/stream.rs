@@ -200,27 +200,27 @@ impl Stream {
         if state.port(self.slot).is_blocked() {
             return Poll::Pending;
         }
-        let mut out = std::mem::take(&mut state.out);
-        drop(state);
         // Without the state: the response may move the request's body along, which reads from it.
-        let start = out.len();
-        out.extend_from_slice(&[0; DATA_HEAD]);
-        let moved = body.poll_copy(cx, &mut out, room);
-        let state = &mut *self.shared.borrow();
-        let meanwhile = std::mem::take(&mut state.out);
+        drop(state);
+        let mut taken = self.shared.take_output();
+        let start = taken.out.len();
+        taken.out.extend_from_slice(&[0; DATA_HEAD]);
+        let moved = body.poll_copy(cx, &mut taken.out, room);
+        let out = &mut taken.out;
+        let mut state = self.shared.borrow();
         let connection = &mut state.connection;
         let step = match moved {
             Poll::Ready(Ok(Moved::Data(bytes))) => {
-                connection.send_data(self.slot, bytes as usize, false, &mut out);
+                connection.send_data(self.slot, bytes as usize, false, out);
                 Poll::Ready(Ok(Step { bytes, end: false }))
             }
             Poll::Ready(Ok(Moved::Last(bytes))) => {
-                connection.send_data(self.slot, bytes as usize, true, &mut out);
+                connection.send_data(self.slot, bytes as usize, true, out);
                 Poll::Ready(Ok(Step { bytes, end: true }))
             }
             Poll::Ready(Ok(Moved::Trailers(trailers))) => {
                 out.truncate(start);
-                connection.send_trailers(self.slot, &trailers, &mut out);
+                connection.send_trailers(self.slot, &trailers, out);
                 Poll::Ready(Ok(Step { bytes: 0, end: true }))
             }
             Poll::Ready(Err(error)) => {
@@ -232,8 +232,10 @@ impl Stream {
                 Poll::Pending
             }
         };
-        out.extend_from_slice(&meanwhile);
-        state.out = out;
+        taken.keep = taken.out.len();
+        drop(state);
+        drop(taken);
+        let state = &mut *self.shared.borrow();
         if !state.out.is_empty() {
             state.appended();
         }
