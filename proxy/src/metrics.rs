@@ -90,6 +90,7 @@ impl Shard {
 /// Everything in the Prometheus text format.
 pub(crate) fn render<'a>(
     shards: &[Arc<Shard>],
+    parked: usize,
     health: impl Iterator<Item = (&'a str, SocketAddr, HealthState)>,
     log_lost: u64,
 ) -> String {
@@ -103,6 +104,12 @@ pub(crate) fn render<'a>(
     let open = accepted.saturating_sub(sum(|shard| &shard.closed));
     page.one("ingre_connections_open", "gauge", "Connections open now.", open);
     page.workers(shards);
+    page.one(
+        "ingre_upstream_connections_parked",
+        "gauge",
+        "Idle connections to RS that any worker may take.",
+        parked as u64,
+    );
     page.one("ingre_request_body_bytes_total", "counter", "Bytes of request bodies.", sum(|s| &s.bytes_in));
     page.one(
         "ingre_response_body_bytes_total",

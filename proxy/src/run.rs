@@ -17,7 +17,7 @@ use crate::drain::Drain;
 use crate::metrics::{self, Shard};
 use crate::spread::Spread;
 use crate::state::Snapshot;
-use crate::upstream::{Prober, TunnelSockets};
+use crate::upstream::{Lobby, Prober, TunnelSockets};
 use crate::worker::{Command, Worker};
 
 /// Everything the proxy starts with.
@@ -91,6 +91,7 @@ impl Proxy {
         let mut workers = Vec::new();
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..start.workers).map(|_| mpsc::unbounded_channel()).unzip();
+        let lobby = Arc::<Lobby>::default();
         let spread = Spread::new(senders.iter().cloned());
         for (number, ((shard, commands), sender)) in shards.iter().zip(receivers).zip(senders).enumerate() {
             let mut listeners = Vec::new();
@@ -109,6 +110,7 @@ impl Proxy {
                 log: log.clone(),
                 drain: drain.clone(),
                 spread: spread.of(number),
+                lobby: Arc::clone(&lobby),
                 commands,
             };
             let prepare = Arc::clone(&start.prepare);
@@ -131,6 +133,7 @@ impl Proxy {
             metrics: start.metrics,
             ready,
             shards,
+            lobby,
             log: log.clone(),
             tunnels: start.tunnels,
             notice: start.notice,
@@ -213,6 +216,7 @@ struct Control {
     metrics: Arc<dyn Fn() -> String + Send + Sync>,
     ready: Arc<AtomicBool>,
     shards: Vec<Arc<Shard>>,
+    lobby: Arc<Lobby>,
     log: Log,
     tunnels: Arc<dyn TunnelSockets>,
     notice: Arc<dyn Fn(&str) + Send + Sync>,
@@ -233,12 +237,13 @@ impl Control {
             listener.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let (shards, log, snapshots) = (self.shards.clone(), self.log.clone(), self.snapshots.clone());
-            let further = self.metrics;
+            let (further, lobby) = (self.metrics, self.lobby);
             self.pages.push(Page {
                 path: "/metrics",
                 kind: "text/plain; version=0.0.4; charset=utf-8",
                 text: Arc::new(move || {
-                    metrics::render(&shards, snapshots.borrow().health(), log.lost()) + &further()
+                    metrics::render(&shards, lobby.len(), snapshots.borrow().health(), log.lost())
+                        + &further()
                 }),
             });
             let admin = Rc::new(Admin { ready: self.ready, pages: self.pages });

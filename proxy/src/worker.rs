@@ -15,7 +15,7 @@ use crate::listener::{Listener, Listening};
 use crate::metrics::Shard;
 use crate::spread::{Accepted, Seat, Spread};
 use crate::state::{Current, Snapshot, View};
-use crate::upstream::{TunnelSockets, Upstreams};
+use crate::upstream::{Lobby, TunnelSockets, Upstreams};
 
 /// How often a leaving worker looks whether its last connection has ended.
 const LAST_LOOK: Duration = Duration::from_millis(10);
@@ -39,6 +39,7 @@ pub(crate) struct Worker {
     pub(crate) log: Log,
     pub(crate) drain: Drain,
     pub(crate) spread: Spread,
+    pub(crate) lobby: Arc<Lobby>,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
 }
 
@@ -51,7 +52,7 @@ impl Worker {
     async fn work(mut self) -> io::Result<()> {
         let view = |snapshot| View::new(snapshot, self.number, Arc::clone(&self.metrics));
         let current = Current::new(view(Arc::clone(&self.snapshot)));
-        let upstreams = Upstreams::new(self.tunnels);
+        let upstreams = Upstreams::new(self.lobby, self.tunnels);
         let lines = Lines::new(self.log);
         let forwarder = Rc::new(Forwarder {
             current: Rc::clone(&current),

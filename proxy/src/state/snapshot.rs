@@ -18,8 +18,8 @@ pub(crate) struct Snapshot {
     pub(crate) pools: Vec<PoolState>,
     pub(super) routes: config::Routes,
     trusted: Vec<IpNet>,
-    /// Slots that connections may still be kept under.
-    pub(super) slots: Vec<bool>,
+    /// By slot, idle connections that may be kept; 0 where the RS is gone.
+    pub(super) slots: Vec<usize>,
 }
 
 /// A listener as requests see it.
@@ -51,7 +51,7 @@ impl Snapshot {
     /// # Errors
     /// Where a certificate cannot be used; the text names the listener.
     pub(crate) fn build(config: Config, previous: Option<&Self>) -> Result<Self, String> {
-        let mut slots = previous.map_or_else(Vec::new, |previous| vec![false; previous.slots.len()]);
+        let mut slots = previous.map_or_else(Vec::new, |previous| vec![0; previous.slots.len()]);
         let pools = config.pools.into_iter().map(|pool| pool_state(pool, previous, &mut slots)).collect();
         let listeners = config
             .listeners
@@ -84,8 +84,10 @@ impl Snapshot {
     }
 }
 
-fn pool_state(config: config::Pool, previous: Option<&Snapshot>, slots: &mut Vec<bool>) -> PoolState {
-    let before = previous.and_then(|p| p.pools.iter().find(|pool| pool.config.name == config.name));
+fn pool_state(config: config::Pool, previous: Option<&Snapshot>, slots: &mut Vec<usize>) -> PoolState {
+    // An address behind another tunnel is another RS, maybe of another tenant: nothing is taken over.
+    let same = |pool: &&PoolState| pool.config.name == config.name && pool.config.tunnel == config.tunnel;
+    let before = previous.and_then(|previous| previous.pools.iter().find(same));
     let known: HashMap<SocketAddr, &ServerState> =
         before.into_iter().flat_map(|pool| &pool.servers).map(|server| (server.address, server)).collect();
     let checked = config.health_check.is_some();
@@ -97,9 +99,9 @@ fn pool_state(config: config::Pool, previous: Option<&Snapshot>, slots: &mut Vec
             let old = known.get(&server.address);
             let slot = old.map_or(slots.len(), |old| old.slot);
             if slots.len() <= slot {
-                slots.resize(slot + 1, false);
+                slots.resize(slot + 1, 0);
             }
-            slots[slot] = true;
+            slots[slot] = config.keepalive;
             let health = match old {
                 Some(old) if was_checked == checked => Arc::clone(&old.health),
                 _ if checked => Arc::new(HealthCell::probing(before.is_some())),

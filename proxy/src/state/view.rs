@@ -85,9 +85,9 @@ impl View {
         self.snapshot.pools[pool].pool.pick(&mut self.turns[pool].borrow_mut(), tried, |_| true)
     }
 
-    /// Whether connections are kept under this slot.
-    pub(crate) fn has_slot(&self, slot: usize) -> bool {
-        self.snapshot.slots.get(slot).copied().unwrap_or(false)
+    /// Idle connections that may be kept under this slot; 0 where its RS is gone.
+    pub(crate) fn most_kept(&self, slot: usize) -> usize {
+        self.snapshot.slots.get(slot).copied().unwrap_or(0)
     }
 
     /// Counts a request that has ended, at this listener and, if it came so far, for this pool.

@@ -2,6 +2,7 @@
 
 mod dial;
 mod exchange;
+mod lobby;
 mod probe;
 
 use std::cell::RefCell;
@@ -10,43 +11,57 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 pub use self::dial::TunnelSockets;
 pub(crate) use self::dial::dial;
 pub(crate) use self::exchange::{Exchange, Place};
+pub(crate) use self::lobby::Lobby;
+use self::lobby::Parked;
 pub(crate) use self::probe::Prober;
 use crate::error::Error;
 use crate::net::{Io, Stream, clock};
 use crate::state::View;
 
+/// How long a worker keeps an idle connection to itself.
+const PARK: Duration = Duration::from_secs(1);
+
 /// Idle connections of one worker, by the slot of their RS.
 pub(crate) struct Upstreams {
     idle: RefCell<Vec<VecDeque<Idle>>>,
+    lobby: Arc<Lobby>,
     tunnels: Arc<dyn TunnelSockets>,
 }
 
 struct Idle {
     io: Box<Io>,
+    since: Instant,
     until: Instant,
 }
 
 impl Upstreams {
-    pub(crate) fn new(tunnels: Arc<dyn TunnelSockets>) -> Rc<Self> {
-        Rc::new(Self { idle: RefCell::default(), tunnels })
+    pub(crate) fn new(lobby: Arc<Lobby>, tunnels: Arc<dyn TunnelSockets>) -> Rc<Self> {
+        Rc::new(Self { idle: RefCell::default(), lobby, tunnels })
     }
 
     /// The connection used last that is still good, if there is one.
     pub(crate) fn take(&self, view: &View, pool: usize, server: usize, now: Instant) -> Option<Box<Io>> {
         let slot = view.server(pool, server).slot;
-        let mut idle = self.idle.borrow_mut();
-        let queue = idle.get_mut(slot)?;
-        while let Some(Idle { io, until }) = queue.pop_back() {
-            if now < until && is_quiet(&io) {
-                return Some(io);
+        let own = || {
+            let mut idle = self.idle.borrow_mut();
+            let queue = idle.get_mut(slot)?;
+            while let Some(Idle { io, until, .. }) = queue.pop_back() {
+                if now < until && is_quiet(&io) {
+                    return Some(io);
+                }
             }
-        }
-        None
+            None
+        };
+        own().or_else(|| {
+            let stream = TcpStream::from_std(self.lobby.take(slot, now)?.stream).ok()?;
+            Some(Box::new(Io::new(Stream::Plain(stream))))
+        })
     }
 
     /// Keeps a connection for the next request.
@@ -64,7 +79,8 @@ impl Upstreams {
         if queue.len() >= config.keepalive {
             queue.pop_front();
         }
-        queue.push_back(Idle { io, until: clock::now() + config.keepalive_timeout });
+        let since = clock::now();
+        queue.push_back(Idle { io, since, until: since + config.keepalive_timeout });
     }
 
     /// A new connection.
@@ -75,18 +91,26 @@ impl Upstreams {
         Ok(Box::new(Io::new(Stream::Plain(stream))))
     }
 
-    /// Closes what has been idle for too long, and everything of RS that are gone; what stays gives its buffers back.
+    /// Closes what has been idle for too long, and everything of RS that are gone; what was not needed for a moment is
+    /// left to all workers.
     pub(crate) fn sweep(&self, view: &View) {
-        let now = Instant::now();
+        let now = clock::now();
+        self.lobby.sweep(now, |slot| view.most_kept(slot) > 0);
         for (slot, queue) in self.idle.borrow_mut().iter_mut().enumerate() {
-            if view.has_slot(slot) {
-                queue.retain_mut(|idle| {
-                    idle.io.release();
-                    now < idle.until && is_quiet(&idle.io)
-                });
+            if view.most_kept(slot) > 0 {
+                while let Some(idle) = queue.pop_front_if(|idle| now >= idle.since + PARK) {
+                    self.park(slot, idle, view);
+                }
             } else {
                 queue.clear();
             }
+        }
+    }
+
+    fn park(&self, slot: usize, idle: Idle, view: &View) {
+        let Stream::Plain(stream) = idle.io.stream else { return };
+        if let Ok(stream) = stream.into_std() {
+            self.lobby.park(slot, Parked { stream, until: idle.until }, view.most_kept(slot));
         }
     }
 

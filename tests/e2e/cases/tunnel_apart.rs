@@ -15,6 +15,7 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::needing("tunnel::two_tenants_device", NEEDS_CURL, || two_tenants("device")),
         Case::needing("tunnel::two_tenants_namespace", NEEDS_CURL, || two_tenants("namespace")),
+        Case::needing("tunnel::a_pool_that_is_moved_takes_no_connection_along", NEEDS, moved),
         Case::needing("tunnel::three_engine_threads", NEEDS, three_threads),
         Case::needing("tunnel::large_bodies_at_mtu_9000", NEEDS, jumbo),
         Case::needing("tunnel::large_bodies_with_all_offloads_and_none", NEEDS_PYTHON, offloads),
@@ -38,6 +39,24 @@ fn two_tenants(isolation: &str) {
             tunnel["packets_in"].as_u64() > Some(100) && tunnel["packets_out"].as_u64() > Some(100),
             "{page:#}"
         );
+    }
+}
+
+/// The same addresses behind another tunnel are another tenant's: no connection that was kept is used for them.
+fn moved() {
+    let site = Site::new();
+    let (_servers, _l4) = (site.servers(), site.carry());
+    let node = site.setup("device").start();
+    for _ in 0..4 {
+        assert!(ask(&node, "a.test").1.starts_with("a "));
+    }
+    let text = std::fs::read_to_string(node.path().join("config.yaml")).unwrap();
+    let moved = text.replace("{name: a, tunnel: a,", "{name: a, tunnel: b,");
+    assert_ne!(text, moved);
+    assert_eq!(node.reload(&moved), "ingre: reloaded");
+    until("the other tenant", || ask(&node, "a.test").1.starts_with("b ").then_some(()));
+    for _ in 0..8 {
+        assert!(ask(&node, "a.test").1.starts_with("b "));
     }
 }
 

@@ -12,9 +12,25 @@ use super::{SITE, site};
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::new("workers::connections_are_spread_evenly", evenly),
+        Case::new("workers::a_connection_to_an_rs_is_taken_over", taken_over),
         Case::new("workers::a_huge_transfer_holds_up_nobody", huge),
         Case::new("workers::what_every_worker_has_begun_is_finished_in_the_drain", drained),
     ]
+}
+
+/// A connection to an RS that one worker does not need any more serves another.
+fn taken_over() {
+    let origin = Origin::named("rs");
+    let program = with_workers(&origin);
+    let mut clients = Vec::new();
+    for round in 0..2 {
+        // Those before are still open: this one goes to another worker.
+        let mut client = program.connect("http");
+        assert_eq!(client.ask(&Request::get("a.test", "/")).text(), "rs");
+        clients.push(client);
+        assert_eq!(origin.connections(), 1, "{round}");
+        program.wait_metric("ingre_upstream_connections_parked", 1);
+    }
 }
 
 const WORKERS: u64 = 4;
