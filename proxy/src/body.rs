@@ -31,13 +31,16 @@ pub(crate) trait Source {
         chunked: bool,
     ) -> Poll<Result<Moved, Error>>;
 
-    /// Copies the next piece behind what is in `out`, at most `most` bytes of it, and nothing but content.
+    /// Copies the next piece behind what is in `out`, at most `most` bytes of it, and nothing but content. Only
+    /// bodies of responses can.
     fn poll_copy(
         &mut self,
-        cx: &mut Context<'_>,
-        out: &mut Vec<u8>,
-        most: usize,
-    ) -> Poll<Result<Moved, Error>>;
+        _cx: &mut Context<'_>,
+        _out: &mut Vec<u8>,
+        _most: usize,
+    ) -> Poll<Result<Moved, Error>> {
+        Poll::Ready(Err(Error::Internal))
+    }
 
     /// Bytes still to come, where that is known.
     fn length(&self) -> Option<u64>;

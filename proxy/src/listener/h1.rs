@@ -453,11 +453,6 @@ impl Source for RequestBody {
         }))
     }
 
-    fn poll_copy(&mut self, _: &mut Context<'_>, _: &mut Vec<u8>, _: usize) -> Poll<Result<Moved, Error>> {
-        // A request is never the body of a response.
-        Poll::Ready(Err(Error::Internal))
-    }
-
     fn length(&self) -> Option<u64> {
         self.length
     }

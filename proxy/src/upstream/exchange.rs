@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{Buf as _, BytesMut};
 use http::{Method, StatusCode};
 
 use super::Upstreams;
@@ -150,7 +151,7 @@ impl Exchange {
             let limits = h1::Limits::default();
             let meta = h1::parse_response(&io.input, &limits, &self.method, &mut head);
             let Some(meta) = meta.map_err(Error::UpstreamHead)? else { return Ok(None) };
-            bytes::Buf::advance(&mut io.input, meta.consumed);
+            io.input.advance(meta.consumed);
             if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
                 self.interim += 1;
                 if self.interim > INTERIM {
@@ -264,20 +265,20 @@ impl Exchange {
             }
         }
     }
-}
 
-impl Source for Exchange {
-    fn poll_into(
+    /// Has the next piece of the body, at most `most` bytes, taken off the input; gives the connection back behind the
+    /// last one.
+    fn poll_moved(
         &mut self,
         cx: &mut Context<'_>,
-        output: &mut Output,
-        chunked: bool,
+        most: usize,
+        take: impl FnOnce(&mut BytesMut, usize),
     ) -> Poll<Result<Moved, Error>> {
         let mut moved = 0;
-        match ready!(self.poll_located(cx, usize::MAX))? {
+        match ready!(self.poll_located(cx, most))? {
             Decoded::Data(length) => {
                 if let Some(io) = &mut self.io {
-                    output.push_body_from(&mut io.input, length, chunked);
+                    take(&mut io.input, length);
                     moved = length as u64;
                 }
                 if !self.decoder.is_done() {
@@ -290,6 +291,17 @@ impl Source for Exchange {
         self.give_back();
         Poll::Ready(Ok(Moved::Last(moved)))
     }
+}
+
+impl Source for Exchange {
+    fn poll_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        output: &mut Output,
+        chunked: bool,
+    ) -> Poll<Result<Moved, Error>> {
+        self.poll_moved(cx, usize::MAX, |input, length| output.push_body_from(input, length, chunked))
+    }
 
     fn poll_copy(
         &mut self,
@@ -297,23 +309,10 @@ impl Source for Exchange {
         out: &mut Vec<u8>,
         most: usize,
     ) -> Poll<Result<Moved, Error>> {
-        let mut moved = 0;
-        match ready!(self.poll_located(cx, most))? {
-            Decoded::Data(length) => {
-                if let Some(io) = &mut self.io {
-                    out.extend_from_slice(io.input.get(..length).unwrap_or_default());
-                    bytes::Buf::advance(&mut io.input, length);
-                    moved = length as u64;
-                }
-                if !self.decoder.is_done() {
-                    return Poll::Ready(Ok(Moved::Data(moved)));
-                }
-            }
-            Decoded::Trailers(trailers) => return Poll::Ready(Ok(Moved::Trailers(trailers))),
-            Decoded::End | Decoded::NeedMore => {}
-        }
-        self.give_back();
-        Poll::Ready(Ok(Moved::Last(moved)))
+        self.poll_moved(cx, most, |input, length| {
+            out.extend_from_slice(input.get(..length).unwrap_or_default());
+            input.advance(length);
+        })
     }
 
     fn length(&self) -> Option<u64> {
