@@ -140,10 +140,20 @@ impl<'a> Driver<'a> {
             cx.waker().wake_by_ref();
         }
         if self.writing.is_empty() {
-            self.io.release();
+            self.release();
         }
         self.shared.borrow().wait(cx);
         self.poll_patience(cx)
+    }
+
+    /// Gives back what an idle connection needs no buffer for.
+    fn release(&mut self) {
+        self.io.release();
+        let state = &mut *self.shared.borrow();
+        if state.connection.open_streams() == 0 && state.out.is_empty() {
+            state.out = Vec::new();
+            self.writing = Vec::new();
+        }
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
