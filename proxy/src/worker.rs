@@ -100,8 +100,16 @@ impl Worker {
             }
             if self.spread.connections() == 0 {
                 self.commands.close();
-                let Some(Command::Serve(passed_on)) = self.commands.recv().await else { break };
-                listener.serve(passed_on.0, passed_on.1);
+                let mut late = false;
+                while let Some(command) = self.commands.recv().await {
+                    if let Command::Serve(passed_on) = command {
+                        late = true;
+                        listener.serve(passed_on.0, passed_on.1);
+                    }
+                }
+                if !late {
+                    break;
+                }
             }
         }
         lines.flush();
