@@ -49,6 +49,12 @@ bench *OPTIONS:
     cargo build --locked --profile dist
     benches/compare.py {{OPTIONS}}
 
+# The encapsulation next to a bare veth, a per-packet tunnel and Open vSwitch, as root (OPTIONS: --rounds, --secs, --only, --mtu, --tests, --congestion, --markdown FILE, --quick)
+bench-encap *OPTIONS:
+    cargo build --locked --profile dist
+    cargo build --locked --profile dist -p encap --example per_packet
+    benches/encap.py {{OPTIONS}}
+
 # Nanoseconds per operation of the pure modules
 bench-micro:
     cargo bench --locked -p proxy -p encap --bench micro
