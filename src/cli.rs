@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::tunnels::ShowOptions;
 use crate::{commands, encapsulate, lab, serve};
 
 /// HTTPS ingress that carries its own traffic in GRE.
@@ -46,6 +47,17 @@ enum Command {
     Encap {
         #[command(flatten)]
         config: ConfigArgument,
+        /// Where the admin listener is. Default: the one of the configuration if that has no listeners; the one of a
+        /// configuration with listeners belongs to `ingre run --external-encap`.
+        #[arg(long, value_name = "ADDR")]
+        admin: Option<SocketAddr>,
+    },
+    /// Show the tunnels of a running ingre: peers, rates, drops.
+    Tunnels {
+        #[command(flatten)]
+        config: ConfigArgument,
+        #[command(flatten)]
+        options: ShowOptions,
     },
     /// A real server for first steps: answers with what reached it.
     Demo {
@@ -91,7 +103,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Validate { config } => commands::validate(&config.path),
         Command::Lab(options) => lab::run(&options),
         Command::Proxy { from, to } => serve::proxy(from, to),
-        Command::Encap { config } => encapsulate::run(&config.path),
+        Command::Encap { config, admin } => encapsulate::run(&config.path, admin),
+        Command::Tunnels { config, options } => commands::tunnels(&config.path, &options),
         Command::Demo { listen, name } => commands::demo(&listen, &name),
         Command::Schema => commands::schema(),
         Command::Healthcheck { config, admin } => commands::healthcheck(&config.path, admin),

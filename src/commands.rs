@@ -1,6 +1,6 @@
 //! The small commands.
 
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -9,9 +9,12 @@ use clap_complete::Shell;
 
 use crate::config::{self, File};
 use crate::sockets;
+use crate::tunnels::{self, ShowOptions};
 
 /// How long `healthcheck` waits for each step.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Far more than a page with thousands of tunnels.
+const MAX_PAGE_BYTES: u64 = 64 << 20;
 
 pub(crate) fn validate(path: &str) -> anyhow::Result<()> {
     let config = config::load(path)?;
@@ -21,7 +24,7 @@ pub(crate) fn validate(path: &str) -> anyhow::Result<()> {
         config.proxy.routes.domains.len(),
         config.proxy.routes.rules.len(),
         config.proxy.pools.len(),
-        config.process.tunnels.len()
+        config.tunnels.len()
     ))
 }
 
@@ -61,18 +64,29 @@ pub(crate) fn demo(addresses: &[SocketAddr], name: &str) -> anyhow::Result<()> {
 }
 
 pub(crate) fn healthcheck(path: &str, admin: Option<SocketAddr>) -> anyhow::Result<()> {
-    let address = match admin {
+    let address = admin_of(path, admin)?;
+    let (status, _) = fetch(address, "/readyz")
+        .with_context(|| format!("no answer from the admin listener on {address}"))?;
+    if status != 200 {
+        bail!("not ready: /readyz on {address} answers {status}");
+    }
+    print("ready\n")
+}
+
+/// Shows the tunnels of a running ingre.
+pub(crate) fn tunnels(path: &str, options: &ShowOptions) -> anyhow::Result<()> {
+    tunnels::show(admin_of(path, options.admin)?, options)
+}
+
+/// Where the admin listener is: as given, or as the configuration says.
+fn admin_of(path: &str, given: Option<SocketAddr>) -> anyhow::Result<SocketAddr> {
+    let address = match given {
         Some(address) => address,
         None => config::load(path)?.proxy.admin.context(
             "the configuration has no admin listener to ask: add `admin: {address: 127.0.0.1:9901}`",
         )?,
     };
-    let address = reachable(address);
-    let status = ask(address).with_context(|| format!("no answer from the admin listener on {address}"))?;
-    if status != 200 {
-        bail!("not ready: /readyz on {address} answers {status}");
-    }
-    print("ready\n")
+    Ok(reachable(address))
 }
 
 /// The address to connect to for what a listener is bound to.
@@ -86,16 +100,20 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-fn ask(address: SocketAddr) -> anyhow::Result<u16> {
+/// Status and body of a page of the admin listener.
+pub(crate) fn fetch(address: SocketAddr, page: &str) -> anyhow::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let mut line = String::new();
-    BufReader::new(io::Read::take(stream, 1024)).read_line(&mut line)?;
-    line.split(' ').nth(1).and_then(|status| status.parse().ok()).context("the answer is no HTTP")
+    write!(stream, "GET {page} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    io::Read::take(stream, MAX_PAGE_BYTES).read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("the answer is no HTTP")?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok((status.context("the answer is no HTTP")?, body.to_owned()))
 }
 
-fn print(text: &str) -> anyhow::Result<()> {
+/// Prints to standard output.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
         // `| head` has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

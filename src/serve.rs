@@ -53,10 +53,10 @@ fn serve(
     }
     raise_descriptor_limit();
     development::complete(&mut config.proxy)?;
-    let tunnels = match (config.process.tunnels.is_empty(), external_encap) {
+    let tunnels = match (config.tunnels.is_empty(), external_encap) {
         (true, _) => None,
-        (false, true) => Some(Prepared::external(&config.process.tunnels)?),
-        (false, false) => Some(Prepared::new(&config.process.tunnels, config.process.engine_threads)?),
+        (false, true) => Some(Prepared::external(&config.tunnels)?),
+        (false, false) => Some(Prepared::new(&config.tunnels, config.process.engine_threads)?),
     };
     let listeners = sockets::listeners(&config.proxy, &mut handed_in, tunnels.as_ref())?;
     let admin = sockets::admin(&config.proxy, &mut handed_in)?;
@@ -149,7 +149,7 @@ async fn watch(
         };
         match request {
             Request::ReopenLog => proxy.reopen_log(),
-            Request::Reload => match reload(proxy, path, process) {
+            Request::Reload => match reload(proxy, path, process, carrier) {
                 Ok(new) => {
                     drain = new;
                     say("reloaded");
@@ -186,15 +186,33 @@ async fn watch(
 }
 
 /// Reads the file again; returns how the program is to leave from now on.
-fn reload(proxy: &Proxy, path: Option<&str>, process: &Process) -> anyhow::Result<proxy::config::Drain> {
+fn reload(
+    proxy: &Proxy,
+    path: Option<&str>,
+    process: &Process,
+    carrier: Option<&Carrier>,
+) -> anyhow::Result<proxy::config::Drain> {
     let path = path.filter(|&path| path != "-").context("there is no file to read again")?;
     let mut config = config::load(path)?;
     if config.process != *process {
-        bail!("workers, engine_threads, cpu_affinity, demo and tunnels change only with a restart");
+        bail!("workers, engine_threads, cpu_affinity and demo change only with a restart");
     }
     development::complete(&mut config.proxy)?;
     let drain = config.proxy.drain;
+    // New tunnels are there before the first request that needs them, old ones until after the last.
+    let change = match carrier {
+        Some(carrier) => {
+            carrier.differs(&config.tunnels).then(|| carrier.change(&config.tunnels)).transpose()?
+        }
+        None if config.tunnels.is_empty() => None,
+        None => {
+            bail!("the first tunnel needs a restart: this process has given up the privilege to make one")
+        }
+    };
     proxy.reload(config.proxy)?;
+    if let (Some(carrier), Some(change)) = (carrier, change) {
+        carrier.finish(change)?;
+    }
     Ok(drain)
 }
 

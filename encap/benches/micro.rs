@@ -7,13 +7,14 @@ mod timing;
 
 use std::hint::black_box;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 
 use encap::batch::Batch;
-use encap::config::{Isolation, Tunnel};
+use encap::coalesce::{Coalescer, Piece, Slots};
+use encap::config::Tunnel;
 use encap::engine::{Engine, MAX_FRAME_BYTES_OUT, MAX_FRAME_PACKETS_OUT};
 use encap::metrics::Counters;
 use encap::segment::SuperPacket;
+use encap::wire::checksum::Sum;
 use encap::wire::{gre, ipv4, tcp, virtio};
 use timing::{measure, now};
 
@@ -32,9 +33,11 @@ const TIMESTAMPS: [u8; 12] = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
 
 fn main() {
     headers();
+    checksums();
     let packet = super_packet();
     segments(&packet);
     way_out(&packet);
+    joins(&packet);
 }
 
 /// The outer headers of one packet.
@@ -60,6 +63,18 @@ fn headers() {
     });
 }
 
+/// The Internet checksum at the lengths of small, middling, full and merged packets, behind headers of odd alignment.
+fn checksums() {
+    let from: Vec<_> = (0..=254_u8).cycle().take(70_000).collect();
+    let mut to = vec![0; from.len()];
+    for len in [64, 576, 1448, 65_000] {
+        measure(&format!("checksum of {len} bytes"), || Sum::default().bytes(black_box(&from[34..34 + len])));
+        measure(&format!("checksum and copy of {len} bytes"), || {
+            Sum::default().copy(black_box(&from[34..34 + len]), black_box(&mut to[62..62 + len]))
+        });
+    }
+}
+
 /// 64 KiB of TCP cut to the MTU with checksums finished, without anything around it.
 fn segments(packet: &[u8]) {
     let mut out = vec![0; usize::from(MTU)];
@@ -76,22 +91,18 @@ fn segments(packet: &[u8]) {
 /// The same as a frame of the TUN on its way through the engine: found in its flow, cut, wrapped, in the batch.
 fn way_out(packet: &[u8]) {
     let tunnel = Tunnel {
-        name: "bench".into(),
-        local: LOCAL,
-        peers: vec![PEER],
         key: Some(KEY),
-        interface: None,
-        device: "ig-bench".into(),
-        address: Some(HOST),
-        networks: vec!["10.0.0.0/24".parse().expect("a network")],
-        vips: Vec::new(),
-        isolation: Isolation::Device,
-        mtu: Some(MTU),
-        ttl: 64,
-        forward: Vec::new(),
+        addresses: vec![HOST.into()],
+        ..Tunnel::new(
+            "bench",
+            LOCAL.into(),
+            vec![PEER.into()],
+            vec!["10.0.0.0/24".parse().expect("a network")],
+        )
     };
-    let counters = Arc::new(Counters::new(vec![tunnel.name.clone()]));
-    let mut engine = Engine::new(&[tunnel], &[MTU], Arc::clone(&counters), 1);
+    let (counters, now) = (Counters::default(), now());
+    let mut engine = Engine::new(now, &counters, 1);
+    engine.set_tunnel(now, 0, &tunnel, MTU, counters.add(&tunnel), true);
     let mut frame = vec![0; virtio::LEN];
     let header = virtio::Header {
         flags: virtio::NEEDS_CSUM,
@@ -104,13 +115,53 @@ fn way_out(packet: &[u8]) {
     header.emit(&mut frame).expect("there is room");
     frame.extend_from_slice(packet);
     let mut out = Batch::new(MAX_FRAME_BYTES_OUT, MAX_FRAME_PACKETS_OUT);
-    let now = now();
     measure("64 KiB of TCP: from the TUN's frame to GRE packets", || {
         out.clear();
         engine.handle_tun_input(now, 0, black_box(&mut frame), &mut out);
         out.bytes()
     });
     assert!(out.len() > 1, "nothing was cut: {:?}", counters.snapshot());
+}
+
+/// Segments of TCP joined to super-packets: what a batch of so many costs from the first push to the last frame, once
+/// with checksums to be verified and once without.
+fn joins(packet: &[u8]) {
+    let whole = SuperPacket::tcp(packet, usize::from(SEGMENT)).expect("the packet is valid");
+    for flags in [0, virtio::DATA_VALID] {
+        let header = virtio::Header { flags, ..virtio::Header::default() };
+        let fresh: Vec<_> = (0..16)
+            .map(|index| {
+                let mut slot = vec![0; whole.len_of(index)];
+                whole.write(index, &mut slot).expect("the place is as long as the segment");
+                slot
+            })
+            .collect();
+        let mut slots = Received(fresh.clone());
+        let mut coalescer = Coalescer::new(true);
+        for count in [1, 2, 16] {
+            let verified = if flags == 0 { "" } else { ", checksums known" };
+            measure(&format!("segments joined: {count}{verified}"), || {
+                // The headers of the first were rewritten.
+                slots.0[0][..52].copy_from_slice(&fresh[0][..52]);
+                for (slot, bytes) in slots.0[..count].iter().enumerate() {
+                    coalescer.push(0, header, Piece { slot, range: 0..bytes.len() }, black_box(bytes));
+                }
+                let mut pieces = 0;
+                while let Some(frame) = coalescer.next_frame(&mut slots) {
+                    pieces += frame.pieces.len();
+                }
+                assert_eq!(pieces, count);
+            });
+        }
+    }
+}
+
+struct Received(Vec<Vec<u8>>);
+
+impl Slots for Received {
+    fn slot(&mut self, number: usize) -> &mut [u8] {
+        self.0.get_mut(number).map(Vec::as_mut_slice).unwrap_or_default()
+    }
 }
 
 /// A TCP packet as long as a packet can be.

@@ -9,19 +9,22 @@
 //!
 //! *In*: [`socket`] receives a batch, as large as the kernel merged it -> the outer IP and GRE headers are
 //! checked -> (peer, key) names the tunnel, or `UnknownPeer` -> the inner source lies inside the tunnel's
-//! networks, or `SpoofedInner` -> the inner packet belongs to this tunnel, or `NotOurs` -> [`device`] writes it.
+//! networks, or `SpoofedInner` -> the inner packet belongs to this tunnel, or `NotOurs` -> [`coalesce`] joins what was
+//! not merged -> [`device`] writes it.
 //!
 //! [`privileged`] makes devices and sockets before the first packet, in a process of its own; [`run`] holds the threads
 //! that move packets; [`linux`] wraps what both need from the kernel.
 //!
-//! Pure modules (no sockets, no clock, no files): [`batch`], [`config`], [`engine`], [`mtu`], [`segment`],
-//! [`tunnel`], [`wire`]. A packet never produces an error or a log line: it produces a
+//! Pure modules (no sockets, no clock, no files): [`batch`], [`coalesce`], [`config`], [`engine`], [`fragment`], [`mtu`],
+//! [`segment`], [`tunnel`], [`wire`]. A packet never produces an error or a log line: it produces a
 //! [`metrics::DropReason`].
 
 pub mod batch;
+pub mod coalesce;
 pub mod config;
 pub mod device;
 pub mod engine;
+pub mod fragment;
 pub mod linux;
 pub mod metrics;
 pub mod mtu;

@@ -1,29 +1,48 @@
 //! Super-packets to packets: cuts what the kernel left whole and finishes the checksums it left open.
 //!
 //! Stands on the way out, between the engine's decisions and the batch. It is told where to cut and never decides
-//! it, and it knows nothing of tunnels. The payload is read once: copied and summed in the same pass.
-
-use std::net::Ipv4Addr;
+//! it, and it knows nothing of tunnels. The payload is read once: copied and summed in the same pass. What the
+//! headers of all segments have in common is summed once per super-packet.
+//!
+//! Every function that writes a packet returns its sum, so that a checksum of the tunnel (GRE, or UDP around GRE) does
+//! not have to read it again.
 
 use crate::wire::checksum::Sum;
-use crate::wire::{WireError, ipv4, read, tcp, udp, write};
+use crate::wire::ip::{Packet, Part, Version};
+use crate::wire::{WireError, ipv4, ipv6, read, tcp, udp, write};
 
-/// A TCP or UDP packet over IPv4 that becomes several.
+/// A TCP or UDP packet over IPv4 or IPv6 that becomes several.
 pub struct SuperPacket<'a> {
-    /// IP and TCP or UDP header.
+    /// IP headers, and TCP or UDP header.
     headers: &'a [u8],
     payload: &'a [u8],
-    ip_len: usize,
-    source: Ipv4Addr,
-    destination: Ipv4Addr,
-    identification: u16,
-    kind: Kind,
     /// Bytes of payload per segment, at least 1.
     size: usize,
+    count: usize,
+    ip_len: usize,
+    ip: Ip,
+    kind: Kind,
+    /// Sum of the IP headers, less the fields that differ between segments.
+    ip_sum: Sum,
+    /// Sum of the TCP or UDP header, less the fields that differ.
+    transport_sum: Sum,
+    /// Sum of the pseudo-header without the length.
+    pseudo: Sum,
 }
 
+#[derive(Clone, Copy)]
+enum Ip {
+    V4 { identification: u16 },
+    V6,
+}
+
+#[derive(Clone, Copy)]
 enum Kind {
-    Tcp { sequence: u32, flags: u8 },
+    /// `flags` is the word with the data offset.
+    Tcp {
+        sequence: u32,
+        flags: u16,
+    },
     Udp,
 }
 
@@ -31,53 +50,76 @@ impl<'a> SuperPacket<'a> {
     /// A TCP packet to be cut every `size` bytes of payload.
     ///
     /// # Errors
-    /// [`WireError`] when `packet` is not TCP over IPv4; [`WireError::Length`] when `size` is 0.
+    /// [`WireError`] when `packet` is not one whole TCP packet; [`WireError::Length`] when `size` is 0.
     pub fn tcp(packet: &'a [u8], size: usize) -> Result<Self, WireError> {
-        let (ip, segment) = ipv4::Header::parse(packet)?;
-        let (header, _) = tcp::Header::parse(segment)?;
-        // The low byte: CWR to FIN. The four bits above stay as they are.
-        let kind = Kind::Tcp { sequence: header.sequence, flags: (header.flags & 0xff) as u8 };
-        Self::new(packet, &ip, header.len(), kind, size)
+        let (ip, segment) = whole(packet, ipv4::TCP)?;
+        let (header, payload) = tcp::Header::parse(segment)?;
+        let flags = u16::from_be_bytes(read(segment, 12)?);
+        let kind = Kind::Tcp { sequence: header.sequence, flags };
+        let [s0, s1] = [read(segment, 4)?, read(segment, 6)?].map(u16::from_be_bytes);
+        let differing = [s0, s1, flags, header.checksum];
+        Self::new(packet, &ip, header.len(), payload, kind, &differing, size)
     }
 
     /// UDP datagrams of `size` bytes of payload each, the last one maybe shorter, behind one header.
     ///
     /// # Errors
-    /// [`WireError`] when `packet` is not UDP over IPv4; [`WireError::Length`] when `size` is 0.
+    /// [`WireError`] when `packet` is not one whole UDP packet; [`WireError::Length`] when `size` is 0.
     pub fn udp(packet: &'a [u8], size: usize) -> Result<Self, WireError> {
-        let (ip, datagram) = ipv4::Header::parse(packet)?;
-        udp::Header::parse(datagram)?;
-        Self::new(packet, &ip, udp::LEN, Kind::Udp, size)
+        let (ip, datagram) = whole(packet, ipv4::UDP)?;
+        let (header, payload) = udp::Header::parse(datagram)?;
+        let differing = [header.length, header.checksum];
+        Self::new(packet, &ip, udp::LEN, payload, Kind::Udp, &differing, size)
     }
 
     fn new(
         packet: &'a [u8],
-        ip: &ipv4::Header<'_>,
-        header_len: usize,
+        ip: &Packet,
+        transport_len: usize,
+        payload: &'a [u8],
         kind: Kind,
+        differing: &[u16],
         size: usize,
     ) -> Result<Self, WireError> {
         if size == 0 {
             return Err(WireError::Length);
         }
-        let packet = packet.get(..usize::from(ip.total_length)).ok_or(WireError::Truncated)?;
-        let (headers, payload) =
-            packet.split_at_checked(ip.len() + header_len).ok_or(WireError::Truncated)?;
+        let headers = packet.get(..ip.header_len + transport_len).ok_or(WireError::Truncated)?;
+        let (ip_headers, transport) = headers.split_at_checked(ip.header_len).ok_or(WireError::Truncated)?;
+        let word = |at| read::<2>(ip_headers, at).map(u16::from_be_bytes);
+        let sum = Sum::default().bytes(ip_headers);
+        let (version, ip_sum) = match ip.version() {
+            Version::V4 => {
+                let identification = word(4)?;
+                let sum = sum.without(word(2)?).without(identification).without(word(10)?);
+                (Ip::V4 { identification }, sum)
+            }
+            Version::V6 => (Ip::V6, sum.without(word(4)?)),
+        };
+        let transport_sum =
+            differing.iter().fold(Sum::default().bytes(transport), |sum, word| sum.without(*word));
         Ok(Self {
             headers,
             payload,
-            ip_len: ip.len(),
-            source: ip.source,
-            destination: ip.destination,
-            identification: ip.identification,
-            kind,
             size,
+            count: payload.len().div_ceil(size).max(1),
+            ip_len: ip.header_len,
+            ip: version,
+            kind,
+            ip_sum,
+            transport_sum,
+            pseudo: Sum::pseudo(ip.source, ip.destination, ip.protocol, 0_u16),
         })
     }
 
     /// Number of packets it becomes, at least 1.
     pub fn count(&self) -> usize {
-        self.payload.len().div_ceil(self.size).max(1)
+        self.count
+    }
+
+    /// Bytes of all packets it becomes.
+    pub fn bytes(&self) -> usize {
+        self.count * self.headers.len() + self.payload.len()
     }
 
     /// Bytes of the packet with the given index, IP header included.
@@ -86,50 +128,76 @@ impl<'a> SuperPacket<'a> {
     }
 
     /// Writes the packet with the given index: identification and sequence number counted up, CWR only in the first,
-    /// FIN and PSH only in the last, both checksums complete.
+    /// FIN and PSH only in the last, checksums complete. Returns the sum of the packet.
     ///
     /// # Errors
     /// [`WireError::Length`] when `out` is not exactly [`SuperPacket::len_of`] bytes.
-    pub fn write(&self, index: usize, out: &mut [u8]) -> Result<(), WireError> {
+    pub fn write(&self, index: usize, out: &mut [u8]) -> Result<Sum, WireError> {
         let chunk = self.chunk(index);
-        let total = self.headers.len() + chunk.len();
         let (headers, payload) = out.split_at_mut_checked(self.headers.len()).ok_or(WireError::Length)?;
         if payload.len() != chunk.len() {
             return Err(WireError::Length);
         }
         headers.copy_from_slice(self.headers);
         let (ip, transport) = headers.split_at_mut_checked(self.ip_len).ok_or(WireError::Length)?;
-
         // At most the length of the whole packet, which has 16 bits.
-        write(ip, 2, (total as u16).to_be_bytes())?;
-        write(ip, 4, self.identification.wrapping_add(index as u16).to_be_bytes())?;
-        write(ip, 10, [0, 0])?;
-        let checksum = Sum::default().bytes(ip).finish();
-        write(ip, 10, checksum.to_be_bytes())?;
+        let length = (transport.len() + chunk.len()) as u16;
+        let ip_sum = self.write_ip(index, ip, length)?;
+        let (sum, checksum_at) = self.write_transport(index, transport, length)?;
+        let sum = sum.copy(chunk, payload);
+        let checksum = stored(sum.plus(self.pseudo).word(length), checksum_at);
+        write(transport, checksum_at, checksum)?;
+        Ok(ip_sum.word(u16::from_be_bytes(checksum)).plus(sum))
+    }
 
-        let length = (total - self.ip_len) as u16;
-        let (protocol, checksum_at) = match self.kind {
-            Kind::Tcp { sequence, flags } => {
-                let offset = (index * self.size) as u32;
-                write(transport, 4, sequence.wrapping_add(offset).to_be_bytes())?;
-                let mut flags = flags;
+    /// Writes what differs in the IP header, and returns its sum.
+    fn write_ip(&self, index: usize, ip: &mut [u8], length: u16) -> Result<Sum, WireError> {
+        // Neither length is more than that of the whole packet.
+        match self.ip {
+            Ip::V4 { identification } => {
+                let total = length + ip.len() as u16;
+                let identification = identification.wrapping_add(index as u16);
+                let sum = self.ip_sum.word(total).word(identification);
+                let checksum = sum.finish();
+                write(ip, 2, total.to_be_bytes())?;
+                write(ip, 4, identification.to_be_bytes())?;
+                write(ip, 10, checksum.to_be_bytes())?;
+                Ok(sum.word(checksum))
+            }
+            Ip::V6 => {
+                let payload = length + ip.len().saturating_sub(ipv6::LEN) as u16;
+                write(ip, 4, payload.to_be_bytes())?;
+                Ok(self.ip_sum.word(payload))
+            }
+        }
+    }
+
+    /// Writes what differs in the TCP or UDP header, except the checksum. Returns the sum of the header without it, and
+    /// its offset.
+    fn write_transport(
+        &self,
+        index: usize,
+        transport: &mut [u8],
+        length: u16,
+    ) -> Result<(Sum, usize), WireError> {
+        match self.kind {
+            Kind::Tcp { sequence, mut flags } => {
+                let sequence = sequence.wrapping_add((index * self.size) as u32).to_be_bytes();
                 if index > 0 {
-                    flags &= !(tcp::CWR as u8);
+                    flags &= !tcp::CWR;
                 }
-                if index + 1 < self.count() {
-                    flags &= !((tcp::FIN | tcp::PSH) as u8);
+                if index + 1 < self.count {
+                    flags &= !(tcp::FIN | tcp::PSH);
                 }
-                write(transport, 13, [flags])?;
-                (ipv4::TCP, tcp::CHECKSUM_AT)
+                write(transport, 4, sequence)?;
+                write(transport, 12, flags.to_be_bytes())?;
+                Ok((self.transport_sum.bytes(&sequence).word(flags), tcp::CHECKSUM_AT))
             }
             Kind::Udp => {
                 write(transport, udp::LENGTH_AT, length.to_be_bytes())?;
-                (ipv4::UDP, udp::CHECKSUM_AT)
+                Ok((self.transport_sum.word(length), udp::CHECKSUM_AT))
             }
-        };
-        write(transport, checksum_at, [0, 0])?;
-        let sum = Sum::pseudo(self.source, self.destination, protocol, length).bytes(transport);
-        write(transport, checksum_at, stored(sum.copy(chunk, payload), checksum_at))
+        }
     }
 
     /// The part of the payload that goes into one packet.
@@ -140,25 +208,54 @@ impl<'a> SuperPacket<'a> {
     }
 }
 
+/// The view of a packet that is not a fragment and carries `protocol`.
+fn whole(packet: &[u8], protocol: u8) -> Result<(Packet, &[u8]), WireError> {
+    let (ip, transport) = Packet::parse(packet)?;
+    let fits = ip.part == Part::Whole && ip.protocol == protocol;
+    if fits { Ok((ip, transport)) } else { Err(WireError::Protocol) }
+}
+
 /// Copies a packet whose checksum covers everything from `start` on and is stored `offset` bytes after it. The
-/// field holds the sum of the pseudo-header; the copy has the complete checksum.
+/// field holds the sum of the pseudo-header; the copy has the complete checksum. Returns the sum of the copy.
 ///
 /// # Errors
 /// [`WireError::Length`] when `out` is not as long as `packet`, or the field lies outside it or at an odd place.
-pub fn copy_finished(packet: &[u8], start: usize, offset: usize, out: &mut [u8]) -> Result<(), WireError> {
+pub fn copy_finished(packet: &[u8], start: usize, offset: usize, out: &mut [u8]) -> Result<Sum, WireError> {
     if packet.len() != out.len() {
         return Err(WireError::Length);
     }
     let (head, covered) = packet.split_at_checked(start).ok_or(WireError::Length)?;
     let (head_out, covered_out) = out.split_at_mut_checked(start).ok_or(WireError::Length)?;
-    read::<2>(covered, offset).map_err(|_| WireError::Length)?;
-    head_out.copy_from_slice(head);
+    let pseudo = open_field(start, covered, offset)?;
+    let head = Sum::default().copy(head, head_out);
     let sum = Sum::default().copy(covered, covered_out);
-    write(covered_out, offset, stored(sum, offset))
+    let checksum = stored(sum, offset);
+    write(covered_out, offset, checksum)?;
+    Ok(head.without(pseudo).word(u16::from_be_bytes(checksum)).plus(sum))
+}
+
+/// Finishes the checksum of a packet where it stands; arguments as for [`copy_finished`].
+///
+/// # Errors
+/// [`WireError::Length`] when the field lies outside the packet or at an odd place.
+pub fn finish(packet: &mut [u8], start: usize, offset: usize) -> Result<(), WireError> {
+    let covered = packet.get_mut(start..).ok_or(WireError::Length)?;
+    open_field(start, covered, offset)?;
+    let checksum = stored(Sum::default().bytes(covered), offset);
+    write(covered, offset, checksum)
+}
+
+/// What stands in the checksum field of a packet whose checksum is open.
+fn open_field(start: usize, covered: &[u8], offset: usize) -> Result<u16, WireError> {
+    if !start.is_multiple_of(2) || !offset.is_multiple_of(2) {
+        return Err(WireError::Length);
+    }
+    read(covered, offset).map(u16::from_be_bytes).map_err(|_| WireError::Length)
 }
 
 /// A checksum as it is stored at this offset of a header. A zero would mean "none" to UDP, which stores its other form
-/// (RFC 768); nobody else does, and some take that form for a wrong checksum (RFC 1624 section 3).
+/// (RFC 768, RFC 8200 section 8.1); nobody else does, and some take that form for a wrong checksum (RFC 1624 section
+/// 3).
 fn stored(sum: Sum, offset: usize) -> [u8; 2] {
     match sum.finish() {
         0 if offset == udp::CHECKSUM_AT => [0xff, 0xff],
@@ -167,148 +264,5 @@ fn stored(sum: Sum, offset: usize) -> [u8; 2] {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::wire::checksum::tests::naive;
-
-    const FROM: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 1);
-    const TO: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 3);
-
-    fn ip<'a>(protocol: u8, len: usize, options: &'a [u8]) -> ipv4::Header<'a> {
-        ipv4::Header {
-            tos: 0,
-            total_length: (ipv4::LEN + options.len() + len) as u16,
-            identification: 0xfffe,
-            dont_fragment: true,
-            more_fragments: false,
-            fragment_offset: 0,
-            ttl: 64,
-            protocol,
-            source: FROM,
-            destination: TO,
-            options,
-        }
-    }
-
-    fn tcp_packet(flags: u16, options: &[u8], payload: &[u8]) -> Vec<u8> {
-        let header = tcp::Header {
-            source_port: 5,
-            destination_port: 80,
-            sequence: 0xffff_ff00,
-            acknowledgment: 9,
-            flags,
-            window: 10,
-            checksum: 0xdead,
-            urgent: 0,
-            options,
-        };
-        let ip = ip(ipv4::TCP, header.len() + payload.len(), &[1; 4]);
-        let mut bytes = vec![0; usize::from(ip.total_length)];
-        let rest = header.emit(ip.emit(&mut bytes).unwrap()).unwrap();
-        rest.copy_from_slice(payload);
-        bytes
-    }
-
-    /// Every packet, with its checksums verified by the naive sum.
-    fn cut(whole: &SuperPacket<'_>) -> Vec<Vec<u8>> {
-        let write = |index| {
-            let mut out = vec![0xee; whole.len_of(index)];
-            whole.write(index, &mut out).unwrap();
-            let (ip, transport) = ipv4::Header::parse(&out).unwrap();
-            assert_eq!(usize::from(ip.total_length), out.len());
-            assert_eq!(naive(&[&out[..ip.len()]]), 0, "IP checksum of {index}");
-            let pseudo = [&FROM.octets()[..], &TO.octets(), &[0, ip.protocol]].concat();
-            let length = (transport.len() as u16).to_be_bytes();
-            assert_eq!(naive(&[&pseudo, &length, transport]), 0, "checksum of {index}");
-            assert_eq!(ip.identification, 0xfffe_u16.wrapping_add(index as u16));
-            out
-        };
-        (0..whole.count()).map(write).collect()
-    }
-
-    #[test]
-    fn zero_has_its_other_form_in_udp_only() {
-        for (offset, stored) in [(tcp::CHECKSUM_AT, [0, 0]), (udp::CHECKSUM_AT, [0xff, 0xff])] {
-            let mut packet = [0; 20];
-            packet[offset] = 0x12;
-            packet[18..].copy_from_slice(&[0xed, 0xff]);
-            let mut out = [0; 20];
-            copy_finished(&packet, 0, offset, &mut out).unwrap();
-            assert_eq!(out[offset..offset + 2], stored, "{offset}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn tcp_segments_are_the_payload(
-            payload in prop::collection::vec(any::<u8>(), 0..5000), size in 1usize..1500, words in 0usize..=10,
-        ) {
-            let options = vec![1; words * 4];
-            let packet = tcp_packet(tcp::FIN | tcp::PSH | tcp::ACK | tcp::CWR | 0x100, &options, &payload);
-            let segments = cut(&SuperPacket::tcp(&packet, size).unwrap());
-            let mut joined = Vec::new();
-            for (index, bytes) in segments.iter().enumerate() {
-                let (ip, segment) = ipv4::Header::parse(bytes).unwrap();
-                let (header, data) = tcp::Header::parse(segment).unwrap();
-                prop_assert_eq!(ip.options, [1; 4]);
-                prop_assert_eq!(header.options, &options[..]);
-                prop_assert_eq!(header.sequence, 0xffff_ff00_u32.wrapping_add(joined.len() as u32));
-                let (first, last) = (index == 0, index + 1 == segments.len());
-                prop_assert_eq!(header.flags & tcp::CWR != 0, first);
-                prop_assert_eq!(header.flags & (tcp::FIN | tcp::PSH), if last { tcp::FIN | tcp::PSH } else { 0 });
-                prop_assert_eq!(header.flags & (tcp::ACK | 0x100), tcp::ACK | 0x100);
-                prop_assert!(last || data.len() == size);
-                joined.extend_from_slice(data);
-            }
-            prop_assert_eq!(joined, payload);
-        }
-
-        #[test]
-        fn udp_datagrams_are_the_payload(
-            payload in prop::collection::vec(any::<u8>(), 0..5000), size in 1usize..1500,
-        ) {
-            let length = (udp::LEN + payload.len()) as u16;
-            let header = udp::Header { source_port: 5, destination_port: 443, length, checksum: 0xdead };
-            let ip = ip(ipv4::UDP, usize::from(length), &[]);
-            let mut packet = vec![0; usize::from(ip.total_length)];
-            header.emit(ip.emit(&mut packet).unwrap()).unwrap().copy_from_slice(&payload);
-            let mut joined = Vec::new();
-            for bytes in cut(&SuperPacket::udp(&packet, size).unwrap()) {
-                let (_, datagram) = ipv4::Header::parse(&bytes).unwrap();
-                let (header, data) = udp::Header::parse(datagram).unwrap();
-                prop_assert_eq!(usize::from(header.length), datagram.len());
-                joined.extend_from_slice(data);
-            }
-            prop_assert_eq!(joined, payload);
-        }
-
-        #[test]
-        fn open_checksum_is_finished(payload in prop::collection::vec(any::<u8>(), 0..2000)) {
-            let mut packet = tcp_packet(tcp::ACK, &[], &payload);
-            let length = (packet.len() - 24) as u16;
-            // The kernel leaves the folded sum of the pseudo-header, not its complement.
-            let open = !Sum::pseudo(FROM, TO, ipv4::TCP, length).finish();
-            packet[24 + tcp::CHECKSUM_AT..][..2].copy_from_slice(&open.to_be_bytes());
-            let mut out = vec![0; packet.len()];
-            copy_finished(&packet, 24, tcp::CHECKSUM_AT, &mut out).unwrap();
-            let pseudo = [&FROM.octets()[..], &TO.octets(), &[0, ipv4::TCP], &length.to_be_bytes()].concat();
-            prop_assert_eq!(naive(&[&pseudo, &out[24..]]), 0);
-            prop_assert_eq!(&out[..24 + 16], &packet[..24 + 16]);
-            prop_assert_eq!(&out[24 + 18..], &packet[24 + 18..]);
-        }
-    }
-
-    #[test]
-    fn nonsense_is_refused() {
-        let packet = tcp_packet(tcp::ACK, &[], b"abc");
-        assert!(SuperPacket::tcp(&packet, 0).is_err());
-        assert!(SuperPacket::tcp(&packet[..30], 5).is_err());
-        let whole = SuperPacket::tcp(&packet, 2).unwrap();
-        assert_eq!(whole.write(0, &mut [0; 20]), Err(WireError::Length));
-        assert_eq!(whole.write(0, &mut [0; 90]), Err(WireError::Length));
-        assert!(copy_finished(&packet, 46, 16, &mut vec![0; packet.len()]).is_err());
-        assert!(copy_finished(&packet, 24, 16, &mut [0; 9]).is_err());
-    }
-}
+#[path = "segment_tests.rs"]
+mod tests;

@@ -16,7 +16,7 @@ use encap::config::{Isolation, Tunnel};
 use encap::linux::capability;
 use encap::linux::namespace::Namespace;
 use encap::linux::netlink::Netlink;
-use encap::metrics::Counters;
+
 use encap::privileged::Privileged;
 use encap::run::{EdgeDrop, Engines};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -77,27 +77,22 @@ fn start(namespace: &Namespace, node: &str, threads: &str, isolation: &str) -> C
 
 fn tunnels(local: Ipv4Addr, peer: Ipv4Addr, isolation: Isolation) -> Vec<Tunnel> {
     let tunnel = |(number, key): (usize, Option<u32>)| Tunnel {
-        name: format!("t{number}"),
-        local,
-        peers: vec![peer],
         key,
-        interface: None,
-        device: format!("gre-t{number}"),
-        address: Some(OWN),
-        networks: vec!["10.0.0.0/24".parse().unwrap()],
-        vips: Vec::new(),
+        addresses: vec![OWN.into()],
         isolation,
-        mtu: None,
-        ttl: 64,
-        forward: Vec::new(),
+        ..Tunnel::new(&name(number), local.into(), vec![peer.into()], vec!["10.0.0.0/24".parse().unwrap()])
     };
     KEYS.into_iter().enumerate().map(tunnel).collect()
 }
 
+fn name(number: usize) -> String {
+    format!("t{number}")
+}
+
 fn run(tunnels: &[Tunnel], threads: usize) -> (Privileged, Engines) {
     let (privileged, edges) = Privileged::start(tunnels, threads).unwrap();
-    let counters = Arc::new(Counters::new(tunnels.iter().map(|tunnel| tunnel.name.clone()).collect()));
-    let engines = Engines::start(tunnels, edges, counters, threads, Some(&[0])).unwrap();
+    let engines = Engines::start(Arc::default(), threads, Some(&[0])).unwrap();
+    engines.add(edges).unwrap();
     (privileged, engines)
 }
 
@@ -105,13 +100,13 @@ fn run(tunnels: &[Tunnel], threads: usize) -> (Privileged, Engines) {
 fn server(threads: usize, isolation: Isolation) {
     let mut tunnels = tunnels(B, A, isolation);
     for tunnel in &mut tunnels {
-        tunnel.address = None;
+        tunnel.addresses = Vec::new();
         tunnel.networks = vec!["172.16.0.0/24".parse().unwrap()];
-        tunnel.vips = vec![SERVER];
+        tunnel.vips = vec![SERVER.into()];
     }
     let (privileged, engines) = run(&tunnels, threads);
-    let listeners: Vec<_> =
-        (0..2).map(|number| TcpListener::from(privileged.listen(number, SERVER).unwrap())).collect();
+    let listeners: Vec<TcpListener> =
+        (0..2).map(|number| privileged.listen(&name(number), SERVER.into()).unwrap().into()).collect();
     capability::drop_all().unwrap();
     println!("ready");
     let serve = |(number, listener): (usize, TcpListener)| {
@@ -130,7 +125,7 @@ fn client(threads: usize, isolation: Isolation) {
     let (privileged, engines) = run(&tunnels(A, B, isolation), threads);
     capability::drop_all().unwrap();
     let dial = |number: usize| {
-        let socket = privileged.connect_socket(number).unwrap();
+        let socket = privileged.connect_socket(&name(number), false).unwrap();
         rustix::net::bind(&socket, &SocketAddrV4::new(OWN, CLIENT_PORT)).unwrap();
         rustix::io::ioctl_fionbio(&socket, false).unwrap();
         rustix::net::connect(&socket, &SERVER).unwrap();
@@ -142,6 +137,8 @@ fn client(threads: usize, isolation: Isolation) {
 
 fn exchange(stream: TcpStream, mine: u8, theirs: u8) {
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    // Closing waits until the other side has everything: afterwards the engine is stopped.
+    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::from_secs(20))).unwrap();
     let writer = stream.try_clone().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(move || {
@@ -177,7 +174,7 @@ fn finish(engines: Engines) {
 /// A device that somebody deletes ends the threads, and says so; so does the underlay interface.
 fn vanished() {
     for (name, expected) in [
-        ("gre-t1", "engine thread 0: device gre-t1 of a tunnel is gone"),
+        ("ig-t1", "engine thread 0: device ig-t1 of a tunnel is gone"),
         ("left", "engine thread 0: underlay interface left is gone"),
     ] {
         let (_privileged, engines) = run(&tunnels(A, B, Isolation::Device), 1);

@@ -5,8 +5,8 @@
 
 mod common;
 
-use std::io::{self, Read as _};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::io::{self, IoSlice, Read as _};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
@@ -23,6 +23,9 @@ use rustix::process::{Pid, Signal};
 
 const OWN: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 1);
 const VIP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9), 443);
+
+/// The tunnels of most cases, by number.
+const NAMES: [&str; 2] = ["a", "b"];
 
 /// A name, what to do, and how the process ends: `None` means by SIGKILL.
 type Case = (&'static str, fn(), Option<i32>);
@@ -98,19 +101,11 @@ fn state() -> String {
 
 fn tunnel(name: &str, key: u32) -> Tunnel {
     Tunnel {
-        name: name.into(),
-        local: A,
-        peers: vec![B],
         key: Some(key),
-        interface: None,
         device: format!("gre-{name}"),
-        address: Some(OWN),
-        networks: vec!["10.0.0.0/24".parse().unwrap()],
-        vips: vec![VIP],
-        isolation: Isolation::Device,
-        mtu: None,
-        ttl: 64,
-        forward: Vec::new(),
+        addresses: vec![OWN.into()],
+        vips: vec![VIP.into()],
+        ..Tunnel::new(name, A.into(), vec![B.into()], vec!["10.0.0.0/24".parse().unwrap()])
     }
 }
 
@@ -152,7 +147,7 @@ fn syn(source: SocketAddrV4, destination: SocketAddrV4) -> Vec<u8> {
 
 /// Connects through the tunnel and checks that the SYN comes out of its device, from its address.
 fn assert_dials(privileged: &Privileged, edges: &Edges, number: usize) {
-    let socket = privileged.connect_socket(number).unwrap();
+    let socket = privileged.connect_socket(NAMES[number], false).unwrap();
     let error =
         rustix::net::connect(&socket, &SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 9), 8080)).unwrap_err();
     assert_eq!(error, rustix::io::Errno::INPROGRESS);
@@ -163,9 +158,9 @@ fn assert_dials(privileged: &Privileged, edges: &Edges, number: usize) {
 
 /// Lets a client connect to the VIP and checks that the answer goes back into the same tunnel.
 fn assert_listens(privileged: &Privileged, edges: &Edges, number: usize) -> OwnedFd {
-    let listener = privileged.listen(number, VIP).unwrap();
+    let listener = privileged.listen(NAMES[number], VIP.into()).unwrap();
     let client = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 77), 5555);
-    edges.tunnels[number].tun.write(&syn(client, VIP)).unwrap();
+    edges.tunnels[number].tun.write(&[IoSlice::new(&syn(client, VIP))]).unwrap();
     let packet = packet_from(&edges.tunnels[number].tun);
     assert_eq!((&packet[12..16], &packet[16..20]), (&VIP.ip().octets()[..], &client.ip().octets()[..]));
     assert_eq!(packet[33], 0x12, "SYN and ACK");
@@ -180,7 +175,10 @@ fn device() {
     assert_eq!(edges.tunnels.iter().map(|opened| opened.mtu).collect::<Vec<_>>(), [1472, 1300]);
     assert_eq!(edges.networks.len(), 1, "same interface and local address");
     let network = &edges.networks[0];
-    assert_eq!((network.interface.as_str(), network.local, network.link_header_bytes), ("left", A, 14));
+    assert_eq!(
+        (network.interface.as_str(), network.local, network.link_header_bytes),
+        ("left", A.into(), 14)
+    );
     assert_eq!(network.receivers.len(), 2);
     capability::drop_all().unwrap();
     let mut listeners = Vec::new();
@@ -189,11 +187,11 @@ fn device() {
         listeners.push(assert_listens(&privileged, &edges, number));
         assert!(!readable(&edges.tunnels[1 - number].tun, 30), "nothing in the other tunnel");
     }
-    let refused = privileged.listen(0, SocketAddrV4::new(A, 80)).unwrap_err();
+    let refused = privileged.listen("a", SocketAddr::new(A.into(), 80)).unwrap_err();
     assert_eq!(refused.raw_os_error(), Some(libc::EADDRNOTAVAIL), "no VIP of this tunnel");
-    let refused = privileged.listen(0, VIP).unwrap_err();
+    let refused = privileged.listen("a", VIP.into()).unwrap_err();
     assert_eq!(refused.raw_os_error(), Some(libc::EADDRINUSE));
-    assert!(privileged.connect_socket(2).is_err());
+    assert!(privileged.connect_socket("c", false).is_err());
     // A socket that is not bound to a tunnel finds no way.
     let stray = std::net::TcpStream::connect((Ipv4Addr::new(10, 0, 0, 9), 80)).unwrap_err();
     assert_eq!(stray.raw_os_error(), Some(libc::ENETUNREACH));
@@ -238,7 +236,7 @@ fn forward() {
         destination: "0.0.0.0/0".parse().unwrap(),
         table: 254,
         device: left,
-        gateway: Some(B),
+        gateway: Some(B.into()),
         source: None,
         protocol: 4,
     };
@@ -246,7 +244,7 @@ fn forward() {
     let send = |to| {
         let before = forwarded();
         let frame = syn(SocketAddrV4::new(client, 1), SocketAddrV4::new(to, 80));
-        edges.tunnels[0].tun.write(&frame).unwrap();
+        edges.tunnels[0].tun.write(&[IoSlice::new(&frame)]).unwrap();
         forwarded() - before
     };
     assert_eq!((send(B), send(elsewhere)), (1, 0));
@@ -267,9 +265,9 @@ fn missing() {
     std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "1").unwrap();
     capability::drop_all().unwrap();
     let tunnels = [
-        Tunnel { local: Ipv4Addr::new(192, 0, 2, 77), ..tunnel("a", 1) },
+        Tunnel { local: Ipv4Addr::new(192, 0, 2, 77).into(), ..tunnel("a", 1) },
         Tunnel { interface: Some("eth9".into()), isolation: Isolation::Namespace, ..tunnel("b", 2) },
-        Tunnel { peers: vec![Ipv4Addr::new(198, 51, 100, 1)], ..tunnel("c", 3) },
+        Tunnel { peers: vec![Ipv4Addr::new(198, 51, 100, 1).into()], ..tunnel("c", 3) },
     ];
     let text = Privileged::start(&tunnels, 1).unwrap_err().to_string();
     for part in [
@@ -291,9 +289,9 @@ fn loose() {
     assert_eq!(edges.warnings.len(), 1);
     assert!(edges.warnings[0].contains("no route at all to 10.0.0.0/24"), "{:?}", edges.warnings);
     // What the warning says is true.
-    let _listener = privileged.listen(0, VIP).unwrap();
+    let _listener = privileged.listen("a", VIP.into()).unwrap();
     let client = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 77), 5555);
-    edges.tunnels[0].tun.write(&syn(client, VIP)).unwrap();
+    edges.tunnels[0].tun.write(&[IoSlice::new(&syn(client, VIP))]).unwrap();
     assert!(!readable(&edges.tunnels[0].tun, 50));
 }
 
@@ -333,11 +331,11 @@ fn signals() {
 fn helper_killed() {
     let (live, _edges) = Privileged::start(&[tunnel("live", 9)], 1).unwrap();
     let forward = vec![ForwardTo { device: "left".into(), networks: vec!["192.0.2.0/24".parse().unwrap()] }];
-    let tunnels = [Tunnel { forward, vips: vec![VIP], ..tunnel("a", 1) }];
+    let tunnels = [Tunnel { forward, vips: vec![VIP.into()], ..tunnel("a", 1) }];
     let (privileged, edges) = Privileged::start(&tunnels, 1).unwrap();
     rustix::process::kill_process(Pid::from_raw(privileged.pid() as i32).unwrap(), Signal::KILL).unwrap();
     assert!(readable(privileged.ended(), 900));
-    assert_eq!(privileged.listen(0, VIP).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    assert_eq!(privileged.listen("a", VIP.into()).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     drop((privileged, edges));
     let mut netlink = Netlink::open().unwrap();
     assert_eq!(netlink.rules(PROTOCOL).unwrap().len(), 1 + 5, "the dead one's rules are still there");
@@ -361,7 +359,7 @@ fn user_namespace() {
     netlink.create_veth("left", "right", None).unwrap();
     for (name, address) in [("left", A), ("right", B)] {
         let device = netlink.link(name).unwrap().unwrap().index;
-        netlink.add_address(Address { device, address, prefix_len: 24 }).unwrap();
+        netlink.add_address(Address { device, address: address.into(), prefix_len: 24 }).unwrap();
         netlink.set_up(device).unwrap();
     }
     let tunnels = [

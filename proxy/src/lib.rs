@@ -32,7 +32,7 @@ mod state;
 mod upstream;
 mod worker;
 
-pub use self::admin::Page;
+pub use self::admin::{Page, serve_pages};
 pub use self::error::{Error, Fault};
 pub use self::run::{Proxy, Start, StartError};
 pub use self::upstream::TunnelSockets;

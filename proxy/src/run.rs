@@ -238,14 +238,9 @@ impl Control {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let (shards, log, snapshots) = (self.shards.clone(), self.log.clone(), self.snapshots.clone());
             let (further, lobby) = (self.metrics, self.lobby);
-            self.pages.push(Page {
-                path: "/metrics",
-                kind: "text/plain; version=0.0.4; charset=utf-8",
-                text: Arc::new(move || {
-                    metrics::render(&shards, lobby.len(), snapshots.borrow().health(), log.lost())
-                        + &further()
-                }),
-            });
+            self.pages.push(Page::metrics(Arc::new(move || {
+                metrics::render(&shards, lobby.len(), snapshots.borrow().health(), log.lost()) + &further()
+            })));
             let admin = Rc::new(Admin { ready: self.ready, pages: self.pages });
             tokio::task::spawn_local(admin::serve(listener, admin, self.drain.draining()));
         }

@@ -70,9 +70,8 @@ impl File {
             engine_threads: reader.read_within(self.engine_threads.as_ref(), 1..=64, usize::to_string, 1),
             cpu_affinity: reader.read_or(self.cpu_affinity.as_ref(), CpuAffinity::Auto),
             demo: self.demo.as_ref().and_then(|demo| reader.read(&demo.address)),
-            tunnels,
         };
-        Config { process, proxy }
+        Config { process, tunnels, proxy }
     }
 }
 

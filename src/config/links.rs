@@ -1,7 +1,5 @@
 //! What refers from the proxy's sections to the tunnels: checked here, since neither library knows the other.
 
-use std::net::SocketAddr;
-
 use encap::config::Tunnel;
 use proxy::config::Config;
 use proxy::config::file::{ListenerFile, PoolFile};
@@ -19,18 +17,12 @@ pub(super) fn check(
     for (file, pool) in pools.iter().zip(&config.pools) {
         let (Some(setting), Some(name)) = (&file.tunnel, &pool.tunnel) else { continue };
         let Some(tunnel) = find(setting, name, tunnels, reader) else { continue };
-        if tunnel.address.is_none() {
-            let help = format!("set `address:` of the tunnel `{name}`");
+        if pool.servers.iter().any(|server| tunnel.address_like(server.address.ip()).is_none()) {
+            let help = format!("set `address:` of the tunnel `{name}` to one of the same family as its RS");
             reader.problem(setting.at(), "this tunnel has no address to connect from", Some(help));
         }
         for (server, setting) in pool.servers.iter().zip(&file.servers) {
-            let behind = match server.address {
-                SocketAddr::V4(address) => {
-                    tunnel.networks.iter().any(|network| network.contains(address.ip()))
-                }
-                SocketAddr::V6(_) => false,
-            };
-            if !behind {
+            if !tunnel.networks.iter().any(|network| network.contains(&server.address.ip())) {
                 let networks: Vec<_> = tunnel.networks.iter().map(ToString::to_string).collect();
                 let help = format!("`networks:` of the tunnel are {}", networks.join(", "));
                 let message = format!("{} is not behind the tunnel `{name}`", server.address.ip());
@@ -44,11 +36,7 @@ pub(super) fn check(
         if find(setting, name, tunnels, reader).is_none() {
             continue;
         }
-        let SocketAddr::V4(vip) = listener.address else {
-            let help = Some("write an IPv4 address".into());
-            reader.problem(file.address.at(), "a tunnel carries IPv4 only", help);
-            continue;
-        };
+        let vip = listener.address;
         if vip.ip().is_unspecified() {
             let help = Some("write the VIP that clients connect to".into());
             reader.problem(file.address.at(), "a listener in a tunnel needs an address of its own", help);

@@ -14,6 +14,7 @@ pub(crate) use self::file::{CpuAffinity, File, Workers};
 /// Everything the program needs.
 pub(crate) struct Config {
     pub(crate) process: Process,
+    pub(crate) tunnels: Vec<encap::config::Tunnel>,
     pub(crate) proxy: proxy::config::Config,
 }
 
@@ -24,7 +25,6 @@ pub(crate) struct Process {
     pub(crate) engine_threads: usize,
     pub(crate) cpu_affinity: CpuAffinity,
     pub(crate) demo: Option<std::net::SocketAddr>,
-    pub(crate) tunnels: Vec<encap::config::Tunnel>,
 }
 
 /// The file at `path`, or standard input for `-`.

@@ -162,11 +162,11 @@ mod tests {
         let text = ingre(address, address).replace(&format!("${{{CERTIFICATES}}}"), "certs");
         let config =
             crate::config::parse("ingre", &text, Path::new("")).map_err(|error| error.to_string()).unwrap();
-        let keys: Vec<_> = config.process.tunnels.iter().map(|tunnel| tunnel.key).collect();
+        let keys: Vec<_> = config.tunnels.iter().map(|tunnel| tunnel.key).collect();
         assert_eq!(keys, [Some(7), Some(1001), Some(1002)]);
-        assert_eq!(config.process.tunnels[0].vips.len(), 1);
+        assert_eq!(config.tunnels[0].vips.len(), 1);
         let config =
             crate::config::parse("l4", &l4(), Path::new("")).map_err(|error| error.to_string()).unwrap();
-        assert!(config.process.tunnels.iter().all(|tunnel| tunnel.forward.len() == 1));
+        assert!(config.tunnels.iter().all(|tunnel| tunnel.forward.len() == 1));
     }
 }

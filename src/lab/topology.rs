@@ -1,7 +1,7 @@
 //! The network namespaces of the lab and the wires between them. Nothing of it has a name on disk: a namespace lives as
 //! long as a process in it or the descriptor here, and its devices vanish with it.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, anyhow};
@@ -102,18 +102,18 @@ fn set_up(end: &End) -> anyhow::Result<()> {
     // Fails only where IPv6 is off: nothing to keep away then. Otherwise captures would show its chatter.
     let _ = netlink.disable_ipv6_autoconfiguration(device);
     for &address in &end.addresses {
-        netlink.add_address(Address { device, address, prefix_len: 32 })?;
+        netlink.add_address(Address { device, address: address.into(), prefix_len: 32 })?;
     }
     netlink.set_up(device)?;
-    let mut route = |destination: String, gateway| -> anyhow::Result<()> {
+    let mut route = |destination: String, gateway: Option<Ipv4Addr>| -> anyhow::Result<()> {
         let destination = destination.parse()?;
         let source = end.addresses.first().copied();
         Ok(netlink.add_route(&Route {
             destination,
             table: MAIN_TABLE,
             device,
-            gateway,
-            source,
+            gateway: gateway.map(IpAddr::V4),
+            source: source.map(IpAddr::V4),
             protocol: STATIC,
         })?)
     };

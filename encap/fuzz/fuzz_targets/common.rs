@@ -1,9 +1,9 @@
 //! An engine with one tunnel that has everything: a key, an own address, a listener, a forwarded network.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
-use std::sync::Arc;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Instant;
 
-use encap::config::{ForwardTo, Isolation, Tunnel};
+use encap::config::{ForwardTo, Tunnel};
 use encap::engine::Engine;
 use encap::metrics::Counters;
 
@@ -12,25 +12,25 @@ pub const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 4);
 pub const KEY: u32 = 7;
 pub const MTU: u16 = 1472;
 
+#[expect(clippy::disallowed_methods, reason = "some instant to start from")]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
 pub fn engine() -> Engine {
     let own = Ipv4Addr::new(100, 64, 0, 1);
     let tunnel = Tunnel {
-        name: "t".into(),
-        local: LOCAL,
-        peers: vec![PEER],
         key: Some(KEY),
-        interface: None,
-        device: "t0".into(),
-        address: Some(own),
-        networks: vec!["0.0.0.0/0".parse().expect("a prefix")],
-        vips: vec![SocketAddrV4::new(own, 443)],
-        isolation: Isolation::Device,
-        mtu: None,
-        ttl: 64,
+        addresses: vec![own.into()],
+        vips: vec![SocketAddr::new(own.into(), 443)],
         forward: vec![ForwardTo {
             device: "rs0".into(),
             networks: vec!["10.0.0.0/8".parse().expect("a prefix")],
         }],
+        ..Tunnel::new("t", LOCAL.into(), vec![PEER.into()], vec!["0.0.0.0/0".parse().expect("a prefix")])
     };
-    Engine::new(&[tunnel], &[MTU], Arc::new(Counters::new(vec!["t".into()])), 1)
+    let counters = Counters::default();
+    let mut engine = Engine::new(now(), &counters, 1);
+    engine.set_tunnel(now(), 0, &tunnel, MTU, counters.add(&tunnel), true);
+    engine
 }

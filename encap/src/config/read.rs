@@ -1,13 +1,14 @@
 //! The section to tunnels, all problems noted.
 
-use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
-use yaml::{Position, Reader, Setting};
+use ipnet::IpNet;
+use yaml::{Reader, Setting};
 
-use super::file::{ForwardToFile, IsolationFile, TunnelFile};
-use super::{ForwardTo, Isolation, Tunnel};
+use super::apart::{Seen, once, refuse_captured_addresses};
+use super::file::{EcnFile, ForwardToFile, FragmentFile, IsolationFile, KindFile, TransmitFile, TunnelFile};
+use super::service::Service;
+use super::{Ecn, FLOWS, ForwardTo, Fragment, Isolation, Kind, MTU_FLOOR_V4, MTU_FLOOR_V6, Transmit, Tunnel};
 
 /// Longest name of a device (IFNAMSIZ less the end).
 const DEVICE_NAME: usize = 15;
@@ -22,25 +23,73 @@ pub fn read(files: &[TunnelFile], reader: &mut Reader<'_>) -> Vec<Tunnel> {
     tunnels.into_iter().map(|(tunnel, _)| tunnel).collect()
 }
 
-/// What must not come twice, with the place where it came first.
-#[derive(Default)]
-struct Seen {
-    names: HashMap<String, Position>,
-    devices: HashMap<String, Position>,
-    relations: HashMap<(Ipv4Addr, Ipv4Addr, Option<u32>), String>,
-}
-
 fn read_tunnel(file: &TunnelFile, seen: &mut Seen, reader: &mut Reader<'_>) -> Option<Tunnel> {
     let name = reader.read_or(Some(&file.name), String::new());
     once(&mut seen.names, &name, "tunnel", file.name.at(), reader);
     let device = device(file, &name, seen, reader);
-    let key = file.key.as_ref().and_then(|key| reader.read(key));
     let local = reader.read(&file.local);
-    let peers = peers(file, local, key, &name, seen, reader);
-    let networks = networks(&file.networks, &file.name, reader);
+    if let Some(local) = local
+        && !is_host(local)
+    {
+        let help = Some("write the address of this host that the L4 tier sends to".into());
+        reader.problem(file.local.at(), format!("{local} is no address of a host"), help);
+    }
+    let mut tunnel = Tunnel {
+        name,
+        kind: kind(file),
+        // What is noted above is enough to refuse the file.
+        local: local?,
+        peers: Vec::new(),
+        peer_networks: Vec::new(),
+        reply_to: file.reply_to.as_ref().and_then(|reply_to| reader.read(reply_to)),
+        key: file.key.as_ref().and_then(|key| reader.read(key)),
+        checksum: reader.read_or(file.checksum.as_ref(), false),
+        sequence: reader.read_or(file.sequence.as_ref(), false),
+        source_port: file
+            .source_port
+            .is_some()
+            .then(|| reader.read_within(file.source_port.as_ref(), 1..=u16::MAX, u16::to_string, 1)),
+        udp_checksum: reader.read_or(file.udp_checksum.as_ref(), true),
+        interface: file.interface.as_ref().and_then(|interface| reader.read(interface)),
+        transmit: match file.transmit {
+            Some(TransmitFile::Routed) => Transmit::Routed,
+            Some(TransmitFile::Direct) | None => Transmit::Direct,
+        },
+        device,
+        addresses: addresses(file, reader),
+        networks: networks(&file.networks, &file.name, reader),
+        services: services(&file.services, reader),
+        vips: Vec::new(),
+        isolation: match file.isolation {
+            Some(IsolationFile::Namespace) => Isolation::Namespace,
+            Some(IsolationFile::Device) | None => Isolation::Device,
+        },
+        mtu: file
+            .mtu
+            .is_some()
+            .then(|| reader.read_within(file.mtu.as_ref(), 576..=9216, u16::to_string, 1400)),
+        mtu_floor: mtu_floor(file, local?, reader),
+        fragment: match file.fragment {
+            Some(FragmentFile::Off) => Fragment::Off,
+            Some(FragmentFile::Inner) | None => Fragment::Inner,
+        },
+        ttl: reader.read_within(file.ttl.as_ref(), 1..=255, u8::to_string, 64),
+        dscp: file.dscp.is_some().then(|| reader.read_within(file.dscp.as_ref(), 0..=63, u8::to_string, 0)),
+        ecn: match file.ecn {
+            Some(EcnFile::Normal) => Ecn::Normal,
+            Some(EcnFile::Compatible) | None => Ecn::Compatible,
+        },
+        nested: reader.read_or(file.nested.as_ref(), false),
+        flows: reader.read_within(file.flows.as_ref(), 1024..=1 << 24, u32::to_string, FLOWS),
+        probe: file.probe.as_ref().and_then(|probe| reader.read(probe)),
+        forward: Vec::new(),
+    };
+    peers(file, &mut tunnel, seen, reader);
+    refuse_what_the_kind_has_not(file, reader);
+    check_probe(file, &tunnel, reader);
     let forwards = reader.read_or(file.forward.as_ref(), false);
-    let forward = forward(&file.forward_to, &networks, reader);
-    match (&file.forward, forward.is_empty()) {
+    tunnel.forward = forward(&file.forward_to, &tunnel.networks, reader);
+    match (&file.forward, tunnel.forward.is_empty()) {
         (Some(setting), true) if forwards => reader.problem(
             setting.at(),
             "`forward: true` needs to know where to",
@@ -53,36 +102,61 @@ fn read_tunnel(file: &TunnelFile, seen: &mut Seen, reader: &mut Reader<'_>) -> O
         ),
         _ => {}
     }
-    Some(Tunnel {
-        name,
-        local: local?,
-        peers,
-        key,
-        interface: file.interface.as_ref().and_then(|interface| reader.read(interface)),
-        device,
-        address: file.address.as_ref().and_then(|address| reader.read(address)),
-        networks,
-        vips: Vec::new(),
-        isolation: match file.isolation {
-            Some(IsolationFile::Namespace) => Isolation::Namespace,
-            Some(IsolationFile::Device) | None => Isolation::Device,
-        },
-        mtu: file
-            .mtu
-            .is_some()
-            .then(|| reader.read_within(file.mtu.as_ref(), 576..=9216, u16::to_string, 1400)),
-        ttl: reader.read_within(file.ttl.as_ref(), 1..=255, u8::to_string, 64),
-        forward,
-    })
+    Some(tunnel)
 }
 
-fn once(seen: &mut HashMap<String, Position>, name: &str, what: &str, at: Position, reader: &mut Reader<'_>) {
-    if name.is_empty() {
-        reader.problem(at, format!("a {what} needs a name"), None);
-    } else if let Some(first) = seen.insert(name.to_owned(), at) {
-        let help = format!("the first stands in line {}; give one of them another name", first.line);
-        reader.problem(at, format!("a second {what} named `{name}`"), Some(help));
+fn kind(file: &TunnelFile) -> Kind {
+    match file.kind {
+        Some(KindFile::Ipip) => Kind::Ipip,
+        Some(KindFile::GreInUdp) => Kind::GreInUdp,
+        Some(KindFile::Gre) | None => Kind::Gre,
     }
+}
+
+fn is_host(address: IpAddr) -> bool {
+    let odd = match address {
+        IpAddr::V4(address) => address.is_broadcast(),
+        // An IPv4 address in the clothes of an IPv6 one: never on a wire.
+        IpAddr::V6(address) => address.to_ipv4_mapped().is_some(),
+    };
+    !address.is_unspecified() && !address.is_multicast() && !odd
+}
+
+fn mtu_floor(file: &TunnelFile, local: IpAddr, reader: &mut Reader<'_>) -> u16 {
+    let usual = if local.is_ipv4() { MTU_FLOOR_V4 } else { MTU_FLOOR_V6 };
+    let least = if local.is_ipv4() { 68 } else { MTU_FLOOR_V6 };
+    reader.read_within(file.mtu_floor.as_ref(), least..=9216, u16::to_string, usual)
+}
+
+fn addresses(file: &TunnelFile, reader: &mut Reader<'_>) -> Vec<IpAddr> {
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for setting in file.address.iter().chain(&file.second_address) {
+        let Some(address) = reader.read(setting) else { continue };
+        if !is_host(address) {
+            reader.problem(setting.at(), format!("{address} is no address of a host"), None);
+        }
+        if addresses.iter().any(|first| first.is_ipv4() == address.is_ipv4()) {
+            let help = Some("one address per family: one IPv4 and one IPv6".into());
+            reader.problem(setting.at(), "a second address of the same family", help);
+        }
+        addresses.push(address);
+    }
+    addresses
+}
+
+fn services(settings: &[Setting<String>], reader: &mut Reader<'_>) -> Vec<Service> {
+    let mut services = Vec::new();
+    for setting in settings {
+        let Some(text) = reader.read(setting) else { continue };
+        match text.parse::<Service>() {
+            Ok(service) if is_host(service.address) => services.push(service),
+            Ok(service) => {
+                reader.problem(setting.at(), format!("{} is no address of a host", service.address), None);
+            }
+            Err(error) => reader.problem(setting.at(), format!("`{text}`: {error}"), None),
+        }
+    }
+    services
 }
 
 fn device(file: &TunnelFile, name: &str, seen: &mut Seen, reader: &mut Reader<'_>) -> String {
@@ -112,49 +186,92 @@ fn device(file: &TunnelFile, name: &str, seen: &mut Seen, reader: &mut Reader<'_
     device
 }
 
-fn peers(
-    file: &TunnelFile,
-    local: Option<Ipv4Addr>,
-    key: Option<u32>,
-    name: &str,
-    seen: &mut Seen,
-    reader: &mut Reader<'_>,
-) -> Vec<Ipv4Addr> {
+/// Hosts and networks of the other end; both are told apart from those of the other tunnels.
+fn peers(file: &TunnelFile, tunnel: &mut Tunnel, seen: &mut Seen, reader: &mut Reader<'_>) {
     if file.peers.is_empty() || file.peers.len() > 64 {
         reader.problem(file.name.at(), "a tunnel has 1 to 64 peers", Some("list them under `peers:`".into()));
     }
-    if let Some(local) = local
-        && (local.is_unspecified() || local.is_multicast() || local.is_broadcast())
-    {
-        let help = Some("write the address of this host that the L4 tier sends to".into());
-        reader.problem(file.local.at(), format!("{local} is no address of a host"), help);
-    }
-    let mut peers = Vec::new();
     for setting in &file.peers {
         let Some(peer) = reader.read(setting) else { continue };
-        if peer.is_unspecified() || peer.is_multicast() || peer.is_broadcast() {
-            reader.problem(setting.at(), format!("{peer} is no address of a host"), None);
+        let network = peer.trunc();
+        if network != peer {
+            let help = Some(format!("write {network}"));
+            reader.problem(setting.at(), format!("{peer} has bits behind its prefix"), help);
         }
-        let Some(local) = local else { continue };
-        if peer == local {
+        let is_single = network.prefix_len() == network.max_prefix_len();
+        if is_single && !is_host(network.addr()) {
+            reader.problem(setting.at(), format!("{} is no address of a host", network.addr()), None);
+        }
+        if network.addr().is_ipv4() != tunnel.local.is_ipv4() {
+            let help = Some(format!("`local` is {}: both ends are of one family", tunnel.local));
+            reader.problem(setting.at(), format!("{network} cannot be the other end"), help);
+        } else if is_single && network.addr() == tunnel.local {
             let help = Some("a tunnel to itself is a loop; name the L4 node".into());
-            reader.problem(setting.at(), format!("the peer {peer} is the tunnel's own local address"), help);
+            let message = format!("the peer {} is the tunnel's own local address", tunnel.local);
+            reader.problem(setting.at(), message, help);
         }
-        if let Some(other) = seen.relations.insert((local, peer, key), name.to_owned()) {
-            let key = key.map_or("no key".to_owned(), |key| format!("key {key}"));
-            let help = Some("give one of them another key: nothing else tells their packets apart".into());
-            reader.problem(
-                setting.at(),
-                format!("the tunnel `{other}` has {local}, {peer} and {key} already"),
-                help,
-            );
-        }
-        peers.push(peer);
+        seen.relation(tunnel, network, setting.at(), reader);
+        if is_single { tunnel.peers.push(network.addr()) } else { tunnel.peer_networks.push(network) }
     }
-    peers
+    match (&file.reply_to, tunnel.reply_to) {
+        (Some(setting), Some(reply_to)) => {
+            let known = tunnel.peers.contains(&reply_to)
+                || tunnel.peer_networks.iter().any(|network| network.contains(&reply_to));
+            if !known {
+                let help = Some("add it to `peers:`, or what it answers is refused".into());
+                reader.problem(setting.at(), format!("{reply_to} is none of the peers"), help);
+            } else if reply_to == tunnel.local {
+                let help = Some("a tunnel to itself is a loop; name an address of the L4 tier".into());
+                reader.problem(setting.at(), format!("{reply_to} is the tunnel's own local address"), help);
+            }
+        }
+        (None, _) if !tunnel.peer_networks.is_empty() => reader.problem(
+            file.peers.first().map(Setting::at).unwrap_or_default(),
+            "a network of peers is only received from",
+            Some("name the address that answers go to: `reply_to:`".into()),
+        ),
+        _ => {}
+    }
 }
 
-fn networks(settings: &[Setting<Ipv4Net>], name: &Setting<String>, reader: &mut Reader<'_>) -> Vec<Ipv4Net> {
+/// Settings that mean nothing for the kind would be ignored without a word.
+fn refuse_what_the_kind_has_not(file: &TunnelFile, reader: &mut Reader<'_>) {
+    let kind = kind(file);
+    let gre = [
+        ("key", file.key.as_ref().map(Setting::at)),
+        ("checksum", file.checksum.as_ref().map(Setting::at)),
+        ("sequence", file.sequence.as_ref().map(Setting::at)),
+    ];
+    let udp = [
+        ("source_port", file.source_port.as_ref().map(Setting::at)),
+        ("udp_checksum", file.udp_checksum.as_ref().map(Setting::at)),
+    ];
+    let gre = gre.into_iter().filter(|_| kind == Kind::Ipip);
+    let udp = udp.into_iter().filter(|_| kind != Kind::GreInUdp);
+    for (setting, at) in gre.chain(udp) {
+        if let Some(at) = at {
+            let help = Some(if kind == Kind::Ipip {
+                "`ipip` has no header of its own; use `kind: gre`".to_owned()
+            } else {
+                "it belongs to `kind: gre-in-udp`".to_owned()
+            });
+            reader.problem(at, format!("this kind of tunnel has no `{setting}`"), help);
+        }
+    }
+}
+
+fn check_probe(file: &TunnelFile, tunnel: &Tunnel, reader: &mut Reader<'_>) {
+    let (Some(setting), Some(probe)) = (&file.probe, tunnel.probe) else { return };
+    if !tunnel.networks.iter().any(|network| network.contains(&probe)) {
+        reader.problem(setting.at(), format!("{probe} is not behind the tunnel"), None);
+    }
+    if tunnel.address_like(probe).is_none() {
+        let help = Some("set `address:` to one of the same family".into());
+        reader.problem(setting.at(), "a probe needs an address to come from", help);
+    }
+}
+
+fn networks(settings: &[Setting<IpNet>], name: &Setting<String>, reader: &mut Reader<'_>) -> Vec<IpNet> {
     if settings.is_empty() || settings.len() > 1024 {
         let help = Some("list what is behind the tunnel under `networks:`, such as 10.0.0.0/8".into());
         reader.problem(name.at(), "a tunnel has 1 to 1024 networks", help);
@@ -171,7 +288,7 @@ fn networks(settings: &[Setting<Ipv4Net>], name: &Setting<String>, reader: &mut 
     networks
 }
 
-fn forward(files: &[ForwardToFile], behind: &[Ipv4Net], reader: &mut Reader<'_>) -> Vec<ForwardTo> {
+fn forward(files: &[ForwardToFile], behind: &[IpNet], reader: &mut Reader<'_>) -> Vec<ForwardTo> {
     let mut forward = Vec::new();
     for file in files {
         let device = reader.read_or(Some(&file.device), String::new());
@@ -189,32 +306,40 @@ fn forward(files: &[ForwardToFile], behind: &[Ipv4Net], reader: &mut Reader<'_>)
     forward
 }
 
-/// Outer and own addresses must not be routed into a tunnel: packets would chase their own tail, and a tenant
-/// could pose as a peer.
-fn refuse_captured_addresses(tunnels: &[(Tunnel, &TunnelFile)], reader: &mut Reader<'_>) {
-    let outer: Vec<(Ipv4Addr, &str)> = tunnels
-        .iter()
-        .flat_map(|(tunnel, _)| {
-            tunnel.peers.iter().chain([&tunnel.local]).map(|&a| (a, tunnel.name.as_str()))
-        })
-        .collect();
-    for (tunnel, file) in tunnels.iter().filter(|(tunnel, _)| tunnel.isolation == Isolation::Device) {
-        for (network, setting) in tunnel.networks.iter().zip(&file.networks) {
-            if let Some((address, owner)) = outer.iter().find(|(address, _)| network.contains(address)) {
-                let help = "name smaller networks, or write `isolation: namespace`";
-                reader.problem(
-                    setting.at(),
-                    format!("{network} covers {address}, an outer address of the tunnel `{owner}`"),
-                    Some(help.into()),
-                );
-            } else if let Some(address) = tunnel.address.filter(|address| network.contains(address)) {
-                let help = "name smaller networks, another address, or write `isolation: namespace`";
-                reader.problem(
-                    setting.at(),
-                    format!("{network} covers {address}, this node's own address in the tunnel"),
-                    Some(help.into()),
-                );
-            }
+#[cfg(test)]
+mod tests {
+    use yaml::{Document, Sources};
+
+    use super::*;
+
+    /// What is wrong with a section of one tunnel that has this beside a name and networks.
+    fn problems(lines: &[&str]) -> Vec<String> {
+        let text = [&["- name: t", "networks: [10.0.0.0/8]"], lines].concat().join("\n  ");
+        let files: Vec<TunnelFile> = Document::new("tunnels", &text).parse().unwrap();
+        let nothing = |_: &str| None;
+        let missing = |_: &str| Err(std::io::ErrorKind::NotFound.into());
+        let mut reader = Reader::new(Sources { variable: &nothing, file: &missing });
+        read(&files, &mut reader);
+        reader.into_problems().into_iter().map(|problem| problem.message).collect()
+    }
+
+    #[test]
+    fn a_tunnel_to_itself_is_refused_in_every_form() {
+        let local = "local: 192.0.2.1";
+        assert_eq!(problems(&[local, "peers: [192.0.2.2]"]), [""; 0]);
+        assert_eq!(problems(&[local, "peers: [192.0.2.0/24]", "reply_to: 192.0.2.9"]), [""; 0]);
+        for peers in [&["peers: [192.0.2.1]"][..], &["peers: [192.0.2.0/24]", "reply_to: 192.0.2.1"]] {
+            let found = problems(&[&[local], peers].concat());
+            assert!(found.iter().all(|problem| problem.ends_with("the tunnel's own local address")));
+            assert_eq!(found.len(), 1, "{peers:?}");
         }
+    }
+
+    #[test]
+    fn mapped_addresses_are_those_of_no_host() {
+        let found = problems(&["local: \"::ffff:192.0.2.1\"", "peers: [\"::ffff:192.0.2.2\"]"]);
+        let expected =
+            ["::ffff:192.0.2.1", "::ffff:192.0.2.2"].map(|odd| format!("{odd} is no address of a host"));
+        assert_eq!(found, expected);
     }
 }

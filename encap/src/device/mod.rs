@@ -4,4 +4,4 @@
 
 mod tun;
 
-pub use tun::{MAX_FRAME_BYTES, Tun, TunError, is_available};
+pub use tun::{MAX_FRAME_BYTES, Tun, TunError, is_available, takes_datagrams};

@@ -3,19 +3,19 @@
 //! With the offloads asked for, the kernel hands over packets of up to 64 KiB with unfinished checksums and takes
 //! the same. The device lives as long as its descriptor.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-/// Largest frame: virtio header (10 bytes) and the largest IPv4 packet.
-pub const MAX_FRAME_BYTES: usize = VNET_HEADER_BYTES + 65_535;
+/// Largest frame: virtio header (10 bytes) and the largest IPv6 packet, whose length does not count its header.
+pub const MAX_FRAME_BYTES: usize = VNET_HEADER_BYTES + 40 + 65_535;
 
 const PATH: &str = "/dev/net/tun";
 /// `virtio_net_hdr` without the field for merged buffers.
 const VNET_HEADER_BYTES: usize = 10;
-const OFFLOADS: libc::c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO_ECN;
+const OFFLOADS: libc::c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
 /// The kernel takes these two only together, and only since Linux 6.2.
 const UDP_OFFLOADS: libc::c_uint = libc::TUN_F_USO4 | libc::TUN_F_USO6;
 
@@ -60,6 +60,14 @@ pub enum TunError {
 pub struct Tun {
     descriptor: OwnedFd,
     name: String,
+}
+
+/// Whether TUN devices take several UDP datagrams as one frame: since Linux 6.2.
+pub fn takes_datagrams() -> bool {
+    let release = rustix::system::uname();
+    let mut numbers = release.release().to_str().unwrap_or_default().split(['.', '-']);
+    let mut next = || numbers.next().and_then(|number| number.parse::<u32>().ok()).unwrap_or(0);
+    (next(), next()) >= (6, 2)
 }
 
 /// Whether TUN devices can be made as far as the driver and its device node are concerned.
@@ -113,12 +121,12 @@ impl Tun {
         Ok(rustix::io::read(&self.descriptor, frame)?)
     }
 
-    /// Writes one frame: virtio header and packet.
+    /// Writes one frame, virtio header and packet, given in at most 1024 parts.
     ///
     /// # Errors
     /// `EIO` while the device is down, `EINVAL` for a malformed frame, `EBADFD` when the device is gone.
-    pub fn write(&self, frame: &[u8]) -> io::Result<()> {
-        Ok(rustix::io::write(&self.descriptor, frame).map(drop)?)
+    pub fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        Ok(rustix::io::writev(&self.descriptor, parts).map(drop)?)
     }
 
     fn attach(&self) -> io::Result<()> {

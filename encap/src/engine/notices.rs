@@ -1,6 +1,6 @@
 //! The engine's own packets on their way to a TUN device: a bounded queue without allocation per packet.
 
-use crate::mtu;
+use crate::mtu::{NOTICE_MAX, Notice};
 use crate::wire::WireError;
 
 const CAPACITY: usize = 64;
@@ -13,14 +13,15 @@ pub(super) struct Notices {
 }
 
 struct Slot {
-    tunnel: usize,
+    /// None when the tunnel has ended meanwhile.
+    tunnel: Option<usize>,
     len: usize,
-    bytes: [u8; mtu::TOO_BIG_MAX],
+    bytes: [u8; NOTICE_MAX],
 }
 
 impl Notices {
     pub(super) fn new() -> Self {
-        let slot = || Slot { tunnel: 0, len: 0, bytes: [0; mtu::TOO_BIG_MAX] };
+        let slot = || Slot { tunnel: None, len: 0, bytes: [0; NOTICE_MAX] };
         Self { slots: (0..CAPACITY).map(|_| slot()).collect(), first: 0, len: 0 }
     }
 
@@ -30,16 +31,28 @@ impl Notices {
             return Ok(());
         }
         let Some(slot) = self.slots.get_mut((self.first + self.len) % CAPACITY) else { return Ok(()) };
-        slot.len = mtu::too_big(packet, limit, &mut slot.bytes)?;
-        slot.tunnel = tunnel;
+        slot.len = Notice::TooBig { mtu: limit }.write(packet, None, &mut slot.bytes)?;
+        slot.tunnel = Some(tunnel);
         self.len += 1;
         Ok(())
     }
 
+    /// Drops what waits for a tunnel.
+    pub(super) fn forget(&mut self, tunnel: usize) {
+        for slot in &mut self.slots {
+            slot.tunnel = slot.tunnel.filter(|waiting| *waiting != tunnel);
+        }
+    }
+
     pub(super) fn pop(&mut self) -> Option<(usize, &[u8])> {
-        self.len = self.len.checked_sub(1)?;
-        let slot = self.slots.get(self.first)?;
-        self.first = (self.first + 1) % CAPACITY;
-        Some((slot.tunnel, slot.bytes.get(..slot.len)?))
+        loop {
+            self.len = self.len.checked_sub(1)?;
+            let at = self.first;
+            self.first = (self.first + 1) % CAPACITY;
+            if let Some(tunnel) = self.slots.get(at)?.tunnel {
+                let slot = self.slots.get(at)?;
+                return Some((tunnel, slot.bytes.get(..slot.len)?));
+            }
+        }
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! Only looks; changes nothing. Runs in the parent, before the fork, and needs no privilege.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
+use super::plan::Plan;
 use crate::config::{Isolation, Tunnel};
 use crate::device::{self, TunError};
 use crate::linux::capability::{self, Capability, CapabilityError};
-use crate::linux::netlink::{self, Link, Netlink, NetlinkError};
+use crate::linux::netlink::{self, Netlink, NetlinkError};
 use crate::socket;
 
 /// One thing that is missing on this host, with the remedy.
@@ -27,12 +28,12 @@ pub enum Unmet {
     )]
     StrictReversePath,
     /// The outer source is not an address of this host.
-    #[error("tunnel {tunnel}: local {local} is no address of this host (`ip -4 address` lists them)")]
+    #[error("tunnel {tunnel}: local {local} is no address of this host (`ip address` lists them)")]
     NotLocal {
         /// Name of the tunnel.
         tunnel: String,
         /// Its outer source.
-        local: Ipv4Addr,
+        local: IpAddr,
     },
     /// An interface does not exist.
     #[error("tunnel {tunnel}: there is no interface {name} (`ip link` lists them)")]
@@ -89,15 +90,6 @@ pub enum Unmet {
     Netlink(#[from] NetlinkError),
 }
 
-/// Where a tunnel's outer packets go.
-#[derive(Debug, Clone)]
-pub(super) struct Underlay {
-    /// The interface.
-    pub(super) link: Link,
-    /// Inner MTU in bytes.
-    pub(super) mtu: u16,
-}
-
 /// The capabilities that set-up needs.
 pub(super) fn capabilities(tunnels: &[Tunnel]) -> Vec<Capability> {
     let mut needed = vec![Capability::NetAdmin, Capability::NetRaw];
@@ -107,16 +99,16 @@ pub(super) fn capabilities(tunnels: &[Tunnel]) -> Vec<Capability> {
     needed
 }
 
-/// Checks everything; returns the underlay of each tunnel, or all that is missing.
-pub(super) fn check(tunnels: &[Tunnel]) -> Result<Vec<Underlay>, Vec<Unmet>> {
+/// Checks that this process may start the helper.
+pub(super) fn privileges(tunnels: &[Tunnel]) -> Option<Unmet> {
+    let needed = capabilities(tunnels).into_iter();
+    let missing: Vec<_> = needed.filter(|capability| !capability::is_permitted(*capability)).collect();
+    (!missing.is_empty()).then(|| CapabilityError::Missing(missing).into())
+}
+
+/// Checks everything but privileges; returns the plan of each tunnel, or all that is missing.
+pub(super) fn check(tunnels: &[Tunnel]) -> Result<Vec<Plan>, Vec<Unmet>> {
     let mut unmet = Vec::new();
-    let missing: Vec<_> = capabilities(tunnels)
-        .into_iter()
-        .filter(|capability| !capability::is_permitted(*capability))
-        .collect();
-    if !missing.is_empty() {
-        unmet.push(CapabilityError::Missing(missing).into());
-    }
     unmet.extend(device::is_available().err().map(Unmet::from));
     let mut netlink = match Netlink::open() {
         Ok(netlink) => netlink,
@@ -132,27 +124,20 @@ pub(super) fn check(tunnels: &[Tunnel]) -> Result<Vec<Underlay>, Vec<Unmet>> {
             Err(error) => unmet.push(error.into()),
         }
     }
-    let mut underlays = Vec::with_capacity(tunnels.len());
+    let mut plans = Vec::with_capacity(tunnels.len());
     for tunnel in tunnels {
-        match underlay(&mut netlink, tunnel) {
-            Ok(underlay) => underlays.push(underlay),
+        match plan(&mut netlink, tunnel) {
+            Ok(plan) => plans.push(plan),
             Err(error) => unmet.push(error),
         }
         unmet.extend(others(&mut netlink, tunnel));
     }
-    if unmet.is_empty() { Ok(underlays) } else { Err(unmet) }
+    if unmet.is_empty() { Ok(plans) } else { Err(unmet) }
 }
 
 /// Things that work for now but that an operator should know.
 pub(super) fn warnings(tunnels: &[Tunnel]) -> Vec<String> {
     let mut warnings = Vec::new();
-    if std::path::Path::new("/sys/module/ip_gre").exists() {
-        warnings.push(
-            "the kernel module ip_gre is loaded: it sees the tunnels' packets too and answers those of keys it does not \
-             know with ICMP; `rmmod ip_gre`, or drop protocol 47 in the firewall's input chain"
-                .to_owned(),
-        );
-    }
     let Ok(mut netlink) = Netlink::open() else { return warnings };
     if netlink.rp_filter_of_all().is_ok_and(|value| value == 2) {
         for tunnel in tunnels.iter().filter(|tunnel| tunnel.isolation == Isolation::Device) {
@@ -171,9 +156,31 @@ pub(super) fn warnings(tunnels: &[Tunnel]) -> Vec<String> {
     warnings
 }
 
-fn underlay(netlink: &mut Netlink, tunnel: &Tunnel) -> Result<Underlay, Unmet> {
+/// What an operator should know about received packets: whether the kernel works on them too.
+pub(super) fn note_on_routing(not_routed: bool) -> Option<String> {
+    let module = std::path::Path::new("/sys/module/ip_gre").exists();
+    match (module, not_routed) {
+        (true, true) => Some(
+            "the kernel module ip_gre is loaded: packets to the tunnels' local addresses are dropped before it sees them"
+                .to_owned(),
+        ),
+        (true, false) => Some(
+            "the kernel module ip_gre is loaded: it sees the tunnels' packets too and answers those of keys it does not \
+             know with ICMP; `rmmod ip_gre`, or drop protocol 47 in the firewall's prerouting chain"
+                .to_owned(),
+        ),
+        (false, false) => Some(
+            "the kernel has no nf_tables (or is older than 5.12): it looks up a route for every packet that a tunnel receives, \
+             which costs about a fifth"
+                .to_owned(),
+        ),
+        (false, true) => None,
+    }
+}
+
+fn plan(netlink: &mut Netlink, tunnel: &Tunnel) -> Result<Plan, Unmet> {
     let name = || tunnel.name.clone();
-    let peer = *tunnel.peers.first().ok_or_else(|| Unmet::NoPeer { tunnel: name() })?;
+    let peer = tunnel.remotes().next().ok_or_else(|| Unmet::NoPeer { tunnel: name() })?;
     let no_interface = |interface: &str| Unmet::NoInterface { tunnel: name(), name: interface.to_owned() };
     let named = match &tunnel.interface {
         Some(interface) => Some(netlink.link(interface)?.ok_or_else(|| no_interface(interface))?),
@@ -192,14 +199,22 @@ fn underlay(netlink: &mut Netlink, tunnel: &Tunnel) -> Result<Underlay, Unmet> {
     let outer = way.mtu.unwrap_or(link.mtu).min(link.mtu).min(u32::from(u16::MAX));
     let mtu = tunnel.mtu.map_or_else(|| outer.saturating_sub(tunnel.overhead().into()), u32::from);
     match u16::try_from(mtu) {
-        Ok(mtu) if mtu >= 68 => Ok(Underlay { link, mtu }),
+        Ok(mtu) if mtu >= 68 => Ok(Plan {
+            tunnel: tunnel.clone(),
+            interface: link.name,
+            index: link.index,
+            hardware: link.kind,
+            link_mtu: link.mtu,
+            mtu,
+        }),
         _ => Err(Unmet::TinyMtu { tunnel: name(), mtu }),
     }
 }
 
 fn others(netlink: &mut Netlink, tunnel: &Tunnel) -> Vec<Unmet> {
     let mut unmet = Vec::new();
-    let is_local = |netlink: &mut Netlink| netlink::Result::Ok(netlink.route_to(tunnel.local, None)?.local);
+    let is_local =
+        |netlink: &mut Netlink| netlink::Result::Ok(netlink.route_to(tunnel.local, None)?.is_local());
     if !is_local(netlink).unwrap_or(false) {
         unmet.push(Unmet::NotLocal { tunnel: tunnel.name.clone(), local: tunnel.local });
     }

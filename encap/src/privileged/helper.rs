@@ -1,16 +1,15 @@
-//! The helper's side: give up what is not needed, set up, hand over, serve, clean up.
+//! The helper's side: give up what is not needed, serve requests, clean up.
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, Resource, Signal};
 
-use super::check::{self, Underlay};
 use super::message::{Channel, Reply, Request};
-use super::setup::{MakeError, NetworkSockets, Setup};
-use crate::config::Tunnel;
+use super::plan::Plan;
+use super::setup::{EdgeKey, Heard, NetworkSockets, Setup};
 use crate::linux::capability::{self, Capability};
 use crate::linux::signal;
 
@@ -19,50 +18,41 @@ const PARENTS_OWN: [Signal; 4] = [Signal::INT, Signal::TERM, Signal::HUP, Signal
 /// Only to wake the helper; never sent by anybody else.
 const PARENT_DIED: Signal = Signal::USR2;
 
-/// Runs the helper until the parent is gone; returns the exit code.
-pub(super) fn run(
-    socket: OwnedFd,
-    parent: Pid,
-    tunnels: &[Tunnel],
-    underlays: &[Underlay],
-    threads: usize,
-) -> i32 {
+/// Runs the helper until the parent is gone; returns the exit code. `kept` are the capabilities it needs; with `binds`
+/// it keeps that for low ports too.
+pub(super) fn run(socket: OwnedFd, parent: Pid, kept: &[Capability], binds: bool, threads: usize) -> i32 {
     let channel = Channel::new(socket);
-    let death = match prepare(parent, tunnels) {
-        Ok(death) => death,
-        Err(text) => return fail(&channel, &text),
-    };
-    let mut setup = match Setup::new(tunnels) {
-        Ok(setup) => setup,
-        Err(error) => return fail(&channel, &error.to_string()),
-    };
-    if let Err(text) = hand_over(&channel, &mut setup, tunnels, underlays, threads) {
-        drop(setup);
-        return fail(&channel, &text);
+    let started = prepare(parent, kept, binds).and_then(|death| {
+        let setup = Setup::new().map_err(|error| error.to_string())?;
+        Ok((death, Helper { channel: &channel, setup, edges: Vec::new(), threads }))
+    });
+    match started {
+        Ok((death, mut helper)) => {
+            if channel.send(&Reply::Ready.encode(), &[]).is_ok() {
+                helper.serve(&death);
+            }
+            0
+        }
+        Err(text) => {
+            // Without a parent there is nobody to tell.
+            let _ = channel.send(&Reply::Failed { text }.encode(), &[]);
+            1
+        }
     }
-    serve(&channel, &setup, &death);
-    0
-}
-
-fn fail(channel: &Channel, text: &str) -> i32 {
-    // Without a parent there is nobody to tell.
-    let _ = channel.send(&Reply::Failed { text: text.to_owned() }.encode(), &[]);
-    1
 }
 
 /// Returns the descriptor that tells of the parent's death.
-fn prepare(parent: Pid, tunnels: &[Tunnel]) -> Result<OwnedFd, String> {
+fn prepare(parent: Pid, kept: &[Capability], binds: bool) -> Result<OwnedFd, String> {
     let text = |error: io::Error| error.to_string();
     // Visible in `ps`; a failure would not matter.
     let _ = rustix::thread::set_name(c"tunnel-helper");
     raise_descriptor_limit();
     signal::block(&PARENTS_OWN).map_err(text)?;
     let death = signal::read_instead(&[PARENT_DIED]).map_err(text)?;
-    let mut kept = check::capabilities(tunnels);
-    capability::raise(&kept).map_err(|error| error.to_string())?;
-    if tunnels.iter().any(|tunnel| !tunnel.vips.is_empty()) {
-        kept.push(Capability::NetBindService);
-    }
+    capability::raise(kept).map_err(|error| error.to_string())?;
+    let mut kept = kept.to_vec();
+    // Where it is missing, ports from 1024 on can still be listened on.
+    kept.extend(binds.then_some(Capability::NetBindService));
     capability::keep_only(&kept).map_err(|error| error.to_string())?;
     // Last, because a change of credentials can clear it.
     rustix::process::set_parent_process_death_signal(Some(PARENT_DIED))
@@ -80,76 +70,108 @@ fn raise_descriptor_limit() {
     let _ = rustix::process::setrlimit(Resource::Nofile, limit);
 }
 
-/// Makes everything and sends it, each network edge before the first tunnel that uses it.
-fn hand_over(
-    channel: &Channel,
-    setup: &mut Setup<'_>,
-    tunnels: &[Tunnel],
-    underlays: &[Underlay],
+struct Helper<'a> {
+    channel: &'a Channel,
+    setup: Setup,
+    /// Network edges that the parent has, in the order they were sent.
+    edges: Vec<EdgeKey>,
     threads: usize,
-) -> Result<(), String> {
-    let mut networks = Vec::new();
-    for (tunnel, underlay) in tunnels.iter().zip(underlays) {
-        let place = |error: MakeError| format!("tunnel {}: {error}", tunnel.name);
-        let sent = |error: io::Error| format!("tunnel {}: hand over a descriptor: {error}", tunnel.name);
-        let edge = (underlay.link.index, tunnel.local);
-        let network = match networks.iter().position(|known| *known == edge) {
-            Some(network) => network,
-            None => {
-                let sockets = setup.network(underlay, tunnel.local, threads).map_err(place)?;
-                send_network(channel, &sockets).map_err(sent)?;
-                networks.push(edge);
-                networks.len() - 1
+}
+
+impl Helper<'_> {
+    /// Answers requests until the parent closes its end or dies.
+    fn serve(&mut self, death: &OwnedFd) {
+        loop {
+            let mut ready = [PollFd::new(self.channel, PollFlags::IN), PollFd::new(death, PollFlags::IN)];
+            match rustix::event::poll(&mut ready, None) {
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(_) => return,
+                Ok(_) if ready.last().is_some_and(|death| !death.revents().is_empty()) => return,
+                Ok(_) => {}
             }
-        };
-        let tun = setup.tunnel(underlay.mtu).map_err(place)?;
-        let reply =
-            Reply::Tunnel { device: tunnel.device.clone(), mtu: underlay.mtu, network: network as u32 };
-        channel.send(&reply.encode(), &[tun.as_fd()]).map_err(sent)?;
-    }
-    for text in check::warnings(tunnels) {
-        channel.send(&Reply::Warning { text }.encode(), &[]).map_err(|error| error.to_string())?;
-    }
-    channel.send(&Reply::Ready.encode(), &[]).map_err(|error| error.to_string())
-}
-
-fn send_network(channel: &Channel, sockets: &NetworkSockets) -> io::Result<()> {
-    let reply = Reply::Network {
-        interface: sockets.interface.clone(),
-        local: sockets.local,
-        link_header_bytes: sockets.link_header_bytes as u32,
-    };
-    let mut descriptors: Vec<_> = sockets.receivers.iter().map(|socket| socket.as_fd()).collect();
-    descriptors.extend([sockets.sender.as_fd(), sockets.guard.as_fd()]);
-    channel.send(&reply.encode(), &descriptors)
-}
-
-/// Answers requests until the parent closes its end or dies.
-fn serve(channel: &Channel, setup: &Setup<'_>, death: &OwnedFd) {
-    loop {
-        let mut ready = [PollFd::new(channel, PollFlags::IN), PollFd::new(death, PollFlags::IN)];
-        match rustix::event::poll(&mut ready, None) {
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(_) => return,
-            Ok(_) if ready.last().is_some_and(|death| !death.revents().is_empty()) => return,
-            Ok(_) => {}
+            let Ok((bytes, _)) = self.channel.receive(Duration::ZERO) else { return };
+            // A parent that talks nonsense is no longer trusted.
+            let Some(request) = Request::decode(&bytes) else { return };
+            if self.answer(request).is_err() {
+                return;
+            }
         }
-        let Ok((bytes, _)) = channel.receive(Duration::ZERO) else { return };
-        // A parent that talks nonsense is no longer trusted.
-        let Some(request) = Request::decode(&bytes) else { return };
-        let (number, opened) = match request {
-            Request::Connect { number, tunnel } => (number, setup.stream(tunnel as usize)),
-            Request::Listen { number, tunnel, address } => (number, setup.listener(tunnel as usize, address)),
-        };
-        let answered = match opened {
-            Ok(socket) => channel.send(&Reply::Socket { number }.encode(), &[socket.as_fd()]),
+    }
+
+    fn answer(&mut self, request: Request) -> io::Result<()> {
+        match request {
+            Request::Connect { number, tunnel, is_v6 } => {
+                self.hand_over(number, self.setup.stream(tunnel, is_v6))
+            }
+            Request::Listen { number, tunnel, address } => {
+                self.hand_over(number, self.setup.listener(tunnel, address))
+            }
+            Request::Add { number, tunnel, plan } => match self.add(number, tunnel, *plan) {
+                Ok(()) => self.say(&Reply::Done { number }, &[]),
+                Err(text) => self.say(&Reply::Impossible { number, text }, &[]),
+            },
+            Request::Remove { number, tunnel } => {
+                self.setup.remove(tunnel);
+                self.say(&Reply::Done { number }, &[])
+            }
+        }
+    }
+
+    fn say(&self, reply: &Reply, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.channel.send(&reply.encode(), descriptors)
+    }
+
+    fn hand_over(&self, number: u32, opened: io::Result<OwnedFd>) -> io::Result<()> {
+        match opened {
+            Ok(socket) => self.say(&Reply::Socket { number }, &[socket.as_fd()]),
             Err(error) => {
                 let errno = error.raw_os_error().unwrap_or(libc::EIO);
-                channel.send(&Reply::Refused { number, errno }.encode(), &[])
+                self.say(&Reply::Refused { number, errno }, &[])
+            }
+        }
+    }
+
+    /// Makes a tunnel and sends it, its network edge first where the parent does not have that yet.
+    fn add(&mut self, number: u32, id: u32, plan: Plan) -> Result<(), String> {
+        let name = plan.tunnel.name.clone();
+        let failed = |error: &dyn std::fmt::Display| format!("tunnel {name}: {error}");
+        let sent = |error: io::Error| format!("tunnel {name}: hand over a descriptor: {error}");
+        let edge = (plan.index, plan.tunnel.local, plan.tunnel.kind, plan.tunnel.transmit);
+        let network = match self.edges.iter().position(|known| *known == edge) {
+            Some(network) => network,
+            None => {
+                let sockets = self
+                    .setup
+                    .network(&plan, self.threads, self.heard(&plan))
+                    .map_err(|error| failed(&error))?;
+                self.send_network(&sockets).map_err(sent)?;
+                self.edges.push(edge);
+                self.edges.len() - 1
             }
         };
-        if answered.is_err() {
-            return;
-        }
+        let tun = self.setup.add(id, plan).map_err(|error| failed(&error))?;
+        self.say(&Reply::Tunnel { number, network: network as u32 }, &[tun.as_fd()]).map_err(sent)
+    }
+
+    /// What the edges that there are hear already of what is for a tunnel.
+    fn heard(&self, plan: &Plan) -> Heard {
+        let here = |(index, local, ..): &&EdgeKey| (*index, *local) == (plan.index, plan.tunnel.local);
+        let mut edges = self.edges.iter().filter(here).peekable();
+        Heard { messages: edges.peek().is_some(), packets: edges.any(|edge| edge.2 == plan.tunnel.kind) }
+    }
+
+    fn send_network(&self, sockets: &NetworkSockets) -> io::Result<()> {
+        let reply = Reply::Network {
+            interface: sockets.interface.clone(),
+            device: sockets.device,
+            local: sockets.local,
+            link_header_bytes: sockets.link_header_bytes as u32,
+            on_link: sockets.link.is_some(),
+            not_routed: sockets.not_routed,
+        };
+        let shared = [&sockets.routed, &sockets.icmp].into_iter().chain(&sockets.link).chain(&sockets.guards);
+        let descriptors: Vec<_> =
+            sockets.receivers.iter().chain(shared).map(|socket| socket.as_fd()).collect();
+        self.say(&reply, &descriptors)
     }
 }

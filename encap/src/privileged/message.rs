@@ -2,12 +2,12 @@
 //! descriptors.
 //!
 //! One byte for the kind, then the fields in order, numbers in host byte order, a text as its length (2 bytes) and
-//! its bytes. Neither side trusts the other's bytes: what does not decode whole is an error.
+//! its bytes, the description of a tunnel as JSON. Neither side trusts the other's bytes: what does not decode whole is an error.
 
 use std::io;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -17,65 +17,98 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags,
 };
 
-/// Most engine threads, and so most receive sockets in one message.
+use super::plan::Plan;
+
+/// Most engine threads, and so most sockets of each sort in one message.
 pub(super) const MAX_THREADS: usize = 64;
-const MAX_DESCRIPTORS: usize = MAX_THREADS + 2;
-const MAX_BYTES: usize = 4096;
+/// A receiver per thread, both senders, the ICMP socket and the guards.
+const MAX_DESCRIPTORS: usize = MAX_THREADS + 8;
+/// Room for the description of a tunnel with 1024 networks.
+const MAX_BYTES: usize = 128 << 10;
 const MAX_TEXT_BYTES: usize = 3072;
 
-/// From the parent to the helper; the number comes back in the answer.
+/// From the parent to the helper; the number comes back in the last answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Request {
     /// Open a TCP socket that belongs to the tunnel.
-    Connect { number: u32, tunnel: u32 },
+    Connect { number: u32, tunnel: u32, is_v6: bool },
     /// Open a listener on one of the tunnel's VIPs.
-    Listen { number: u32, tunnel: u32, address: SocketAddrV4 },
+    Listen { number: u32, tunnel: u32, address: SocketAddr },
+    /// Make a tunnel.
+    Add { number: u32, tunnel: u32, plan: Box<Plan> },
+    /// Take down what does not vanish with the tunnel's device.
+    Remove { number: u32, tunnel: u32 },
 }
 
 /// From the helper to the parent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reply {
-    /// The sockets of a network edge: receivers, sender, guard.
-    Network { interface: String, local: Ipv4Addr, link_header_bytes: u32 },
-    /// The TUN device of the next tunnel, with its inner MTU and the number of its network edge.
-    Tunnel { device: String, mtu: u16, network: u32 },
-    /// Something worth telling the operator.
-    Warning { text: String },
-    /// Everything is set up.
+    /// The sockets of a network edge that was not there before: a receiver per thread, the raw sender, the ICMP socket,
+    /// the packet sender if there is one (`on_link`), the guards.
+    Network {
+        interface: String,
+        device: u32,
+        local: IpAddr,
+        link_header_bytes: u32,
+        on_link: bool,
+        not_routed: bool,
+    },
+    /// The TUN device of the tunnel, and the number of its network edge.
+    Tunnel { number: u32, network: u32 },
+    /// The helper is ready for requests.
     Ready,
-    /// Set-up failed; the helper has cleaned up and ends.
+    /// The helper cannot work and ends.
     Failed { text: String },
     /// The socket that was asked for.
     Socket { number: u32 },
     /// It could not be opened.
     Refused { number: u32, errno: i32 },
+    /// What was asked for is done.
+    Done { number: u32 },
+    /// It could not be done; nothing of it is left.
+    Impossible { number: u32, text: String },
 }
 
 impl Request {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> io::Result<Vec<u8>> {
         let mut writer = Writer::default();
         match self {
-            Self::Connect { number, tunnel } => writer.byte(1).u32(*number).u32(*tunnel),
-            Self::Listen { number, tunnel, address } => {
-                let (ip, port) = (address.ip().to_bits(), u32::from(address.port()));
-                writer.byte(2).u32(*number).u32(*tunnel).u32(ip).u32(port)
+            Self::Connect { number, tunnel, is_v6 } => {
+                writer.byte(1).u32(*number).u32(*tunnel).byte(u8::from(*is_v6))
             }
+            Self::Listen { number, tunnel, address } => {
+                writer.byte(2).u32(*number).u32(*tunnel).text(&address.to_string())
+            }
+            Self::Add { number, tunnel, plan } => {
+                let plan = serde_json::to_vec(plan)?;
+                writer.byte(3).u32(*number).u32(*tunnel).rest(&plan)
+            }
+            Self::Remove { number, tunnel } => writer.byte(4).u32(*number).u32(*tunnel),
         };
-        writer.bytes
+        if writer.bytes.len() > MAX_BYTES {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the tunnel has too many networks and services",
+            ));
+        }
+        Ok(writer.bytes)
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader { rest: bytes };
         let message = match reader.byte()? {
-            1 => Self::Connect { number: reader.u32()?, tunnel: reader.u32()? },
+            1 => Self::Connect { number: reader.u32()?, tunnel: reader.u32()?, is_v6: reader.byte()? != 0 },
             2 => Self::Listen {
                 number: reader.u32()?,
                 tunnel: reader.u32()?,
-                address: SocketAddrV4::new(
-                    Ipv4Addr::from_bits(reader.u32()?),
-                    reader.u32()?.try_into().ok()?,
-                ),
+                address: reader.text()?.parse().ok()?,
             },
+            3 => Self::Add {
+                number: reader.u32()?,
+                tunnel: reader.u32()?,
+                plan: serde_json::from_slice(std::mem::take(&mut reader.rest)).ok()?,
+            },
+            4 => Self::Remove { number: reader.u32()?, tunnel: reader.u32()? },
             _ => return None,
         };
         reader.rest.is_empty().then_some(message)
@@ -83,20 +116,32 @@ impl Request {
 }
 
 impl Reply {
+    /// The number of the request that it answers, if it is the answer to one.
+    pub(super) fn number(&self) -> Option<u32> {
+        match self {
+            Self::Tunnel { number, .. }
+            | Self::Socket { number }
+            | Self::Refused { number, .. }
+            | Self::Done { number }
+            | Self::Impossible { number, .. } => Some(*number),
+            Self::Network { .. } | Self::Ready | Self::Failed { .. } => None,
+        }
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::default();
         match self {
-            Self::Network { interface, local, link_header_bytes } => {
-                writer.byte(1).text(interface).u32(local.to_bits()).u32(*link_header_bytes)
+            Self::Network { interface, device, local, link_header_bytes, on_link, not_routed } => {
+                let writer = writer.byte(1).text(interface).u32(*device).text(&local.to_string());
+                writer.u32(*link_header_bytes).byte(u8::from(*on_link)).byte(u8::from(*not_routed))
             }
-            Self::Tunnel { device, mtu, network } => {
-                writer.byte(2).text(device).u32((*mtu).into()).u32(*network)
-            }
-            Self::Warning { text } => writer.byte(3).text(text),
-            Self::Ready => writer.byte(4),
-            Self::Failed { text } => writer.byte(5).text(text),
-            Self::Socket { number } => writer.byte(6).u32(*number),
-            Self::Refused { number, errno } => writer.byte(7).u32(*number).u32(*errno as u32),
+            Self::Tunnel { number, network } => writer.byte(2).u32(*number).u32(*network),
+            Self::Ready => writer.byte(3),
+            Self::Failed { text } => writer.byte(4).text(text),
+            Self::Socket { number } => writer.byte(5).u32(*number),
+            Self::Refused { number, errno } => writer.byte(6).u32(*number).u32(*errno as u32),
+            Self::Done { number } => writer.byte(7).u32(*number),
+            Self::Impossible { number, text } => writer.byte(8).u32(*number).text(text),
         };
         writer.bytes
     }
@@ -106,19 +151,19 @@ impl Reply {
         let message = match reader.byte()? {
             1 => Self::Network {
                 interface: reader.text()?,
-                local: Ipv4Addr::from_bits(reader.u32()?),
+                device: reader.u32()?,
+                local: reader.text()?.parse().ok()?,
                 link_header_bytes: reader.u32()?,
+                on_link: reader.byte()? != 0,
+                not_routed: reader.byte()? != 0,
             },
-            2 => Self::Tunnel {
-                device: reader.text()?,
-                mtu: reader.u32()?.try_into().ok()?,
-                network: reader.u32()?,
-            },
-            3 => Self::Warning { text: reader.text()? },
-            4 => Self::Ready,
-            5 => Self::Failed { text: reader.text()? },
-            6 => Self::Socket { number: reader.u32()? },
-            7 => Self::Refused { number: reader.u32()?, errno: reader.u32()? as i32 },
+            2 => Self::Tunnel { number: reader.u32()?, network: reader.u32()? },
+            3 => Self::Ready,
+            4 => Self::Failed { text: reader.text()? },
+            5 => Self::Socket { number: reader.u32()? },
+            6 => Self::Refused { number: reader.u32()?, errno: reader.u32()? as i32 },
+            7 => Self::Done { number: reader.u32()? },
+            8 => Self::Impossible { number: reader.u32()?, text: reader.text()? },
             _ => return None,
         };
         reader.rest.is_empty().then_some(message)
@@ -138,6 +183,11 @@ impl Writer {
 
     fn u32(&mut self, value: u32) -> &mut Self {
         self.bytes.extend_from_slice(&value.to_ne_bytes());
+        self
+    }
+
+    fn rest(&mut self, bytes: &[u8]) -> &mut Self {
+        self.bytes.extend_from_slice(bytes);
         self
     }
 
@@ -247,18 +297,23 @@ impl AsFd for Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::tests::tunnel;
     use proptest::prelude::*;
 
     fn replies() -> Vec<Reply> {
         vec![
             Reply::Network {
                 interface: "eth0".into(),
-                local: Ipv4Addr::new(192, 0, 2, 1),
+                device: 3,
+                local: "2001:db8::1".parse().unwrap(),
                 link_header_bytes: 14,
+                on_link: true,
+                not_routed: false,
             },
-            Reply::Tunnel { device: "gre-a".into(), mtu: 1472, network: 3 },
-            Reply::Warning { text: "ip_gre ist geladen: ä".into() },
+            Reply::Tunnel { number: 5, network: 3 },
             Reply::Ready,
+            Reply::Done { number: 6 },
+            Reply::Impossible { number: 6, text: "kein Gerät".into() },
             Reply::Failed { text: String::new() },
             Reply::Socket { number: 7 },
             Reply::Refused { number: u32::MAX, errno: 19 },
@@ -266,8 +321,16 @@ mod tests {
     }
 
     fn requests() -> Vec<Request> {
-        let address = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9), 443);
-        vec![Request::Connect { number: 1, tunnel: 2 }, Request::Listen { number: 3, tunnel: 4, address }]
+        let address = "203.0.113.9:443".parse().unwrap();
+        let tunnel = tunnel();
+        let plan =
+            Plan { tunnel, interface: "eth0".into(), index: 7, hardware: 1, link_mtu: 1500, mtu: 1472 };
+        vec![
+            Request::Connect { number: 1, tunnel: 2, is_v6: true },
+            Request::Listen { number: 3, tunnel: 4, address },
+            Request::Add { number: 5, tunnel: 6, plan: Box::new(plan) },
+            Request::Remove { number: 7, tunnel: 8 },
+        ]
     }
 
     #[test]
@@ -281,7 +344,7 @@ mod tests {
             assert_eq!(Reply::decode(&[&bytes[..], &[0]].concat()), None, "bytes left over");
         }
         for request in requests() {
-            let bytes = request.encode();
+            let bytes = request.encode().unwrap();
             assert_eq!(Request::decode(&bytes), Some(request));
             for cut in 0..bytes.len() {
                 assert_eq!(Request::decode(&bytes[..cut]), None);

@@ -9,10 +9,11 @@
 mod check;
 mod helper;
 mod message;
+mod plan;
 mod setup;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -23,11 +24,13 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 
 use crate::config::{Isolation, Tunnel};
 use crate::device::Tun;
+use crate::linux::capability::Capability;
 use crate::linux::process;
 use crate::socket;
 
 pub use check::Unmet;
 use message::{Channel, MAX_THREADS, Reply, Request};
+use plan::Plan;
 
 /// Marks our routes and rules (`rtm_protocol`, `FRA_PROTOCOL`). The kernel does not interpret it; it is none of the
 /// numbers that other routing programs use (linux/rtnetlink.h, /etc/iproute2/rt_protos).
@@ -57,17 +60,22 @@ pub enum SetupError {
     /// The helper ended or does not answer.
     #[error("the privileged helper does not answer: {0}")]
     Silent(io::Error),
+    /// A tunnel asks for what the running helper may not do.
+    #[error(
+        "the tunnel `{0}` has `isolation: namespace`, for which this process did not start with the privilege: restart it"
+    )]
+    NeedsRestart(String),
     /// The helper sent something else than expected.
     #[error("the privileged helper sent an unexpected answer")]
     Unexpected,
 }
 
 /// What the engine threads need.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Edges {
     /// One per tunnel, in the order of the configuration.
     pub tunnels: Vec<Opened>,
-    /// One per underlay interface and local address.
+    /// Network edges that were not there before.
     pub networks: Vec<NetworkEdge>,
     /// What an operator should know.
     pub warnings: Vec<String>,
@@ -76,29 +84,39 @@ pub struct Edges {
 /// The device of a tunnel.
 #[derive(Debug)]
 pub struct Opened {
+    /// Number by which the helper and the engines know the tunnel.
+    pub id: usize,
+    /// The tunnel itself.
+    pub tunnel: Tunnel,
     /// The device, up and addressed.
     pub tun: Tun,
     /// Inner MTU in bytes.
     pub mtu: u16,
-    /// Which of [`Edges::networks`] carries its outer packets.
+    /// Which network edge carries its outer packets, counted from the first one ever opened.
     pub network: usize,
 }
 
-/// The outer sockets for one interface and local address.
+/// The outer sockets for one interface, local address and kind of tunnel.
 #[derive(Debug)]
 pub struct NetworkEdge {
     /// Name of the underlay interface.
     pub interface: String,
     /// Outer source address.
-    pub local: Ipv4Addr,
+    pub local: IpAddr,
     /// Bytes of the link header in front of a received outer packet.
     pub link_header_bytes: usize,
     /// Packet sockets, one per engine thread; GRE key modulo their number chooses.
     pub receivers: Vec<OwnedFd>,
-    /// Raw socket that sends.
-    pub sender: OwnedFd,
-    /// Keeps the kernel from answering "protocol unreachable" as long as it is open.
-    pub guard: OwnedFd,
+    /// Index of the underlay interface.
+    pub device: u32,
+    /// Packet socket that sends, unless the kernel is to route every packet.
+    pub link: Option<OwnedFd>,
+    /// Raw socket that sends where the next hop is not known.
+    pub routed: OwnedFd,
+    /// Hears what the underlay says about outer packets.
+    pub icmp: OwnedFd,
+    /// Keep the kernel from answering for protocols it does not know, as long as they are open.
+    pub guards: Vec<OwnedFd>,
 }
 
 /// The helper, seen from the process that started it. Dropping it ends the helper and waits until it has cleaned up.
@@ -108,13 +126,20 @@ pub struct Privileged {
     pid: Pid,
     /// Readable once the helper has ended.
     process: OwnedFd,
-    /// Device of each tunnel in the host's namespace; the others can only be reached through the helper.
-    devices: Vec<Option<String>>,
+    threads: usize,
+    may_make_namespaces: bool,
+    /// The tunnels that exist, by their numbers.
+    tunnels: Mutex<Vec<Option<Known>>>,
+    /// Edges opened for tunnels that then could not be made: the next caller gets them, for the helper knows them.
+    spare: Mutex<Vec<NetworkEdge>>,
 }
 
+/// Name of a tunnel, and its device if that is in the host's namespace: the others can only be reached through the helper.
+type Known = (String, Option<String>);
+
 impl Privileged {
-    /// Checks the host, starts the helper and takes over what it made, with `threads` receive sockets per network
-    /// edge. Call it before any other thread exists.
+    /// Checks the host, starts the helper and takes over what it makes for `tunnels`, with `threads` receive sockets per
+    /// network edge. Call it before any other thread exists.
     ///
     /// # Errors
     /// Everything that is missing at once, each with its remedy, or the first thing the kernel refused.
@@ -122,50 +147,194 @@ impl Privileged {
         if !(1..=MAX_THREADS).contains(&threads) {
             return Err(SetupError::Threads(threads));
         }
-        let underlays = check::check(tunnels).map_err(SetupError::Unmet)?;
+        let mut unmet: Vec<_> = check::privileges(tunnels).into_iter().collect();
+        let plans = check::check(tunnels).map_err(|more| unmet.extend(more)).unwrap_or_default();
+        if !unmet.is_empty() {
+            return Err(SetupError::Unmet(unmet));
+        }
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(|error| SetupError::Fork(error.into()))?;
         let parent = rustix::process::getpid();
-        let pid = process::fork(theirs, |socket| helper::run(socket, parent, tunnels, &underlays, threads))
+        let kept = check::capabilities(tunnels);
+        let binds = tunnels.iter().any(|tunnel| !tunnel.vips.is_empty());
+        let pid = process::fork(theirs, |socket| helper::run(socket, parent, &kept, binds, threads))
             .map_err(SetupError::Fork)?;
         let process = rustix::process::pidfd_open(pid, PidfdFlags::empty())
             .map_err(|error| SetupError::Fork(error.into()))?;
         let channel = Channel::new(ours);
-        let edges = take_over(&channel, threads);
-        let devices = tunnels
-            .iter()
-            .map(|tunnel| (tunnel.isolation == Isolation::Device).then(|| tunnel.device.clone()))
-            .collect();
-        let privileged = Self { channel: Mutex::new(Some((channel, 0))), pid, process, devices };
+        let ready = wait_until_ready(&channel);
+        let privileged = Self {
+            channel: Mutex::new(Some((channel, 0))),
+            pid,
+            process,
+            threads,
+            may_make_namespaces: kept.contains(&Capability::SysAdmin),
+            tunnels: Mutex::default(),
+            spare: Mutex::default(),
+        };
         // On failure dropping it waits for the helper.
-        edges.map(|edges| (privileged, edges))
+        ready?;
+        let edges = privileged.make(plans)?;
+        Ok((privileged, edges))
     }
 
-    /// Opens a TCP socket that belongs to tunnel number `tunnel`: nonblocking, closed on exec, bound to the tunnel's
-    /// device, in its namespace; not yet bound to an address nor connected.
+    /// Makes more tunnels. Either all of them exist afterwards or none.
     ///
     /// # Errors
-    /// When the device is gone, or the helper does not answer within 5 seconds.
-    pub fn connect_socket(&self, tunnel: usize) -> io::Result<OwnedFd> {
+    /// As [`Privileged::start`]; [`SetupError::NeedsRestart`] for what the running helper has not the privilege to do.
+    pub fn add(&self, tunnels: &[Tunnel]) -> Result<Edges, SetupError> {
+        let in_namespace = |tunnel: &&Tunnel| tunnel.isolation == Isolation::Namespace;
+        if let Some(tunnel) = tunnels.iter().find(in_namespace).filter(|_| !self.may_make_namespaces) {
+            return Err(SetupError::NeedsRestart(tunnel.name.clone()));
+        }
+        self.make(check::check(tunnels).map_err(SetupError::Unmet)?)
+    }
+
+    /// Removes what was made for a tunnel and does not vanish with its device, which the caller has closed.
+    ///
+    /// # Errors
+    /// When the helper does not answer within 5 seconds.
+    pub fn remove(&self, id: usize) -> io::Result<()> {
+        if let Some(place) = lock(&self.tunnels).get_mut(id) {
+            *place = None;
+        }
+        self.ask(
+            |number| Request::Remove { number, tunnel: id as u32 },
+            |reply, _| match reply {
+                Reply::Done { .. } => Some(Ok(())),
+                _ => None,
+            },
+        )
+    }
+
+    fn make(&self, plans: Vec<Plan>) -> Result<Edges, SetupError> {
+        let tunnels: Vec<_> = plans.iter().map(|plan| plan.tunnel.clone()).collect();
+        let networks = std::mem::take(&mut *lock(&self.spare));
+        let mut edges = Edges { tunnels: Vec::new(), networks, warnings: check::warnings(&tunnels) };
+        for plan in plans {
+            if let Err(error) = self.make_one(plan, &mut edges) {
+                for opened in edges.tunnels {
+                    let id = opened.id;
+                    drop(opened);
+                    let _ = self.remove(id);
+                }
+                *lock(&self.spare) = edges.networks;
+                return Err(error);
+            }
+        }
+        Ok(edges)
+    }
+
+    fn make_one(&self, plan: Plan, edges: &mut Edges) -> Result<(), SetupError> {
+        let (tunnel, mtu) = (plan.tunnel.clone(), plan.mtu);
+        let id = {
+            let mut tunnels = lock(&self.tunnels);
+            let id = tunnels.iter().position(Option::is_none).unwrap_or(tunnels.len());
+            let device = (tunnel.isolation == Isolation::Device).then(|| tunnel.device.clone());
+            let entry = Some((tunnel.name.clone(), device));
+            match tunnels.get_mut(id) {
+                Some(place) => *place = entry,
+                None => tunnels.push(entry),
+            }
+            id
+        };
+        let mut made = None;
+        let plan = Box::new(plan);
+        let outcome = self.ask(
+            |number| Request::Add { number, tunnel: id as u32, plan },
+            |reply, descriptors| match reply {
+                Reply::Network { interface, device, local, link_header_bytes, on_link, not_routed } => {
+                    edges.warnings.extend(check::note_on_routing(not_routed));
+                    match self.edge((interface, device), local, link_header_bytes, on_link, descriptors) {
+                        Some(edge) => edges.networks.push(edge),
+                        None => return Some(Err(io::ErrorKind::InvalidData.into())),
+                    }
+                    None
+                }
+                Reply::Tunnel { network, .. } => {
+                    made = descriptors.into_iter().next().map(|tun| (tun, network));
+                    None
+                }
+                Reply::Done { .. } => Some(Ok(None)),
+                Reply::Impossible { text, .. } => Some(Ok(Some(text))),
+                _ => Some(Err(io::ErrorKind::InvalidData.into())),
+            },
+        );
+        let failed = match (outcome, made) {
+            (Ok(None), Some((tun, network))) => {
+                let tun = Tun::from_descriptor(tun, tunnel.device.clone());
+                edges.tunnels.push(Opened { id, tunnel, tun, mtu, network: network as usize });
+                return Ok(());
+            }
+            (Ok(None), None) => SetupError::Unexpected,
+            (Ok(Some(text)), _) => SetupError::Failed(text),
+            (Err(error), _) => SetupError::Silent(error),
+        };
+        if let Some(place) = lock(&self.tunnels).get_mut(id) {
+            *place = None;
+        }
+        Err(failed)
+    }
+
+    fn edge(
+        &self,
+        (interface, device): (String, u32),
+        local: IpAddr,
+        link_header_bytes: u32,
+        on_link: bool,
+        descriptors: Vec<OwnedFd>,
+    ) -> Option<NetworkEdge> {
+        let mut rest = descriptors.into_iter();
+        let receivers: Vec<_> = rest.by_ref().take(self.threads).collect();
+        let (routed, icmp) = (rest.next()?, rest.next()?);
+        let link = if on_link { Some(rest.next()?) } else { None };
+        Some(NetworkEdge {
+            interface,
+            local,
+            link_header_bytes: link_header_bytes as usize,
+            device,
+            receivers,
+            link,
+            routed,
+            icmp,
+            guards: rest.collect(),
+        })
+    }
+
+    /// Opens a TCP socket that belongs to a tunnel: nonblocking, closed on exec, bound to the tunnel's device, in its
+    /// namespace, for IPv4 or IPv6; not yet bound to an address nor connected.
+    ///
+    /// # Errors
+    /// When there is no tunnel of this name, its device is gone, or the helper does not answer within 5 seconds.
+    pub fn connect_socket(&self, tunnel: &str, is_v6: bool) -> io::Result<OwnedFd> {
+        let (id, device) = self.find(tunnel)?;
         // In the host's namespace nothing privileged is needed since Linux 5.7, and the way is shorter.
-        if let Some(Some(device)) = self.devices.get(tunnel) {
-            match socket::open_stream(device) {
+        if let Some(device) = device {
+            match socket::open_stream(&device, is_v6) {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
                 result => return result,
             }
         }
-        self.ask(|number| Request::Connect { number, tunnel: tunnel as u32 })
+        self.ask(|number| Request::Connect { number, tunnel: id, is_v6 }, socket_of)
     }
 
-    /// Opens a listener on `address`, one of the VIPs of tunnel number `tunnel`; it sees only connections that
-    /// arrive through the tunnel.
+    /// Opens a listener on `address`, one of the VIPs of a tunnel; it sees only connections that arrive through the
+    /// tunnel.
     ///
     /// # Errors
     /// `EADDRNOTAVAIL` when it is none of the tunnel's VIPs, `EADDRINUSE` when another socket has it, or when the
     /// helper does not answer within 5 seconds.
-    pub fn listen(&self, tunnel: usize, address: SocketAddrV4) -> io::Result<OwnedFd> {
-        self.ask(|number| Request::Listen { number, tunnel: tunnel as u32, address })
+    pub fn listen(&self, tunnel: &str, address: SocketAddr) -> io::Result<OwnedFd> {
+        let (id, _) = self.find(tunnel)?;
+        self.ask(|number| Request::Listen { number, tunnel: id, address }, socket_of)
+    }
+
+    fn find(&self, name: &str) -> io::Result<(u32, Option<String>)> {
+        let tunnels = lock(&self.tunnels);
+        let mut known = (0..).zip(tunnels.iter()).filter_map(|(id, known)| Some((id, known.as_ref()?)));
+        let found = known.find(|(_, (known, _))| known == name);
+        found.map(|(id, (_, device))| (id, device.clone())).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// Process number of the helper.
@@ -178,76 +347,65 @@ impl Privileged {
         self.process.as_fd()
     }
 
-    fn ask(&self, request: impl FnOnce(u32) -> Request) -> io::Result<OwnedFd> {
+    /// Asks the helper, and gives every answer to `take` until that is content. Late answers to a request that was given
+    /// up are passed over.
+    fn ask<T>(
+        &self,
+        request: impl FnOnce(u32) -> Request,
+        mut take: impl FnMut(Reply, Vec<OwnedFd>) -> Option<io::Result<T>>,
+    ) -> io::Result<T> {
         let gone = || io::Error::new(io::ErrorKind::BrokenPipe, "the privileged helper has ended");
-        let mut channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut channel = lock(&self.channel);
         let (channel, last) = channel.as_mut().ok_or_else(gone)?;
         *last = last.wrapping_add(1);
-        channel.send(&request(*last).encode(), &[])?;
+        channel.send(&request(*last).encode()?, &[])?;
         loop {
             let (bytes, descriptors) = channel.receive(PATIENCE).map_err(|error| match error.kind() {
                 io::ErrorKind::UnexpectedEof => gone(),
                 _ => error,
             })?;
-            match Reply::decode(&bytes) {
-                Some(Reply::Socket { number }) if number == *last => {
-                    return descriptors.into_iter().next().ok_or_else(|| io::ErrorKind::InvalidData.into());
-                }
-                Some(Reply::Refused { number, errno }) if number == *last => {
-                    return Err(io::Error::from_raw_os_error(errno));
-                }
-                // The late answer to a request that was given up.
-                Some(Reply::Socket { .. } | Reply::Refused { .. }) => {}
-                _ => return Err(io::ErrorKind::InvalidData.into()),
+            let reply = Reply::decode(&bytes).ok_or(io::ErrorKind::InvalidData)?;
+            if reply.number().is_none_or(|number| number == *last)
+                && let Some(result) = take(reply, descriptors)
+            {
+                return result;
             }
         }
+    }
+}
+
+fn socket_of(reply: Reply, descriptors: Vec<OwnedFd>) -> Option<io::Result<OwnedFd>> {
+    Some(match reply {
+        Reply::Socket { .. } => {
+            descriptors.into_iter().next().ok_or_else(|| io::ErrorKind::InvalidData.into())
+        }
+        Reply::Refused { errno, .. } => Err(io::Error::from_raw_os_error(errno)),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn wait_until_ready(channel: &Channel) -> Result<(), SetupError> {
+    let (bytes, _) = channel.receive(PATIENCE).map_err(SetupError::Silent)?;
+    match Reply::decode(&bytes) {
+        Some(Reply::Ready) => Ok(()),
+        Some(Reply::Failed { text }) => Err(SetupError::Failed(text)),
+        _ => Err(SetupError::Unexpected),
     }
 }
 
 impl Drop for Privileged {
     fn drop(&mut self) {
         // Closing our end is what ends the helper.
-        self.channel.lock().unwrap_or_else(PoisonError::into_inner).take();
+        lock(&self.channel).take();
         let timeout = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
         let mut ended = [PollFd::new(&self.process, PollFlags::IN)];
         if !matches!(rustix::event::poll(&mut ended, Some(&timeout)), Ok(1..)) {
             let _ = rustix::process::pidfd_send_signal(&self.process, Signal::KILL);
         }
         let _ = rustix::process::waitpid(Some(self.pid), WaitOptions::empty());
-    }
-}
-
-fn take_over(channel: &Channel, threads: usize) -> Result<Edges, SetupError> {
-    let mut edges = Edges { tunnels: Vec::new(), networks: Vec::new(), warnings: Vec::new() };
-    loop {
-        let (bytes, mut descriptors) = channel.receive(PATIENCE).map_err(SetupError::Silent)?;
-        match Reply::decode(&bytes) {
-            Some(Reply::Network { interface, local, link_header_bytes })
-                if descriptors.len() == threads + 2 =>
-            {
-                let (Some(guard), Some(sender)) = (descriptors.pop(), descriptors.pop()) else {
-                    return Err(SetupError::Unexpected);
-                };
-                let link_header_bytes = link_header_bytes as usize;
-                let receivers = descriptors;
-                edges.networks.push(NetworkEdge {
-                    interface,
-                    local,
-                    link_header_bytes,
-                    receivers,
-                    sender,
-                    guard,
-                });
-            }
-            Some(Reply::Tunnel { device, mtu, network }) => {
-                let descriptor = descriptors.pop().ok_or(SetupError::Unexpected)?;
-                let tun = Tun::from_descriptor(descriptor, device);
-                edges.tunnels.push(Opened { tun, mtu, network: network as usize });
-            }
-            Some(Reply::Warning { text }) => edges.warnings.push(text),
-            Some(Reply::Ready) => return Ok(edges),
-            Some(Reply::Failed { text }) => return Err(SetupError::Failed(text)),
-            _ => return Err(SetupError::Unexpected),
-        }
     }
 }

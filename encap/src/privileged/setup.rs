@@ -3,23 +3,31 @@
 //! Runs in the helper, which has one thread, so it may move between namespaces. Everything that does not vanish with
 //! a device is remembered and removed when [`Setup`] is dropped.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
-use super::check::Underlay;
+use ipnet::IpNet;
+
+use super::plan::Plan;
 use super::{PROTOCOL, TABLE_BASE, TABLE_INDEX_MASK};
-use crate::config::{ForwardTo, Isolation, Tunnel};
+use crate::config::{ForwardTo, Isolation, Kind, Transmit, Tunnel};
 use crate::device::{Tun, TunError};
 use crate::linux::namespace::{Namespace, NamespaceError};
-use crate::linux::netlink::{self, Address, Ipv4Setting, Netlink, NetlinkError, Route, Rule, RuleAction};
-use crate::socket;
+use crate::linux::netlink::{
+    self, Address, Family, Ipv4Setting, Netlink, NetlinkError, Route, Rule, RuleAction,
+};
+use crate::linux::sysctl::{self, Ipv6Setting};
+use crate::socket::{self, Carrier};
 
 /// Before the rules of anybody else that look at all packets; ours look only at packets of our devices.
 const PRIORITY: u32 = 1000;
 /// The table that a namespace of its own uses.
 const MAIN_TABLE: u32 = libc::RT_TABLE_MAIN as u32;
+
+/// Memory for all receive rings.
+const MAX_RING_BYTES: usize = 128 << 20;
 
 /// Something the kernel refused while setting up.
 #[derive(Debug, thiserror::Error)]
@@ -30,96 +38,167 @@ pub(super) enum MakeError {
     Tun(#[from] TunError),
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
+    #[error("switch IPv6 on: {0}; the host may have none (`sysctl net.ipv6.conf.default.disable_ipv6`)")]
+    Ipv6(io::Error),
     #[error("open a {what} socket on {interface} for {local}: {source}")]
-    Socket { what: &'static str, interface: String, local: Ipv4Addr, source: io::Error },
+    Socket { what: &'static str, interface: String, local: IpAddr, source: io::Error },
+}
+
+/// What other edges of the same interface and local address hear already.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Heard {
+    /// Packets of the same kind.
+    pub(super) packets: bool,
+    /// Messages of the underlay.
+    pub(super) messages: bool,
 }
 
 /// The sockets of one network edge.
 pub(super) struct NetworkSockets {
     pub(super) interface: String,
-    pub(super) local: Ipv4Addr,
+    pub(super) local: IpAddr,
     pub(super) link_header_bytes: usize,
+    /// One per engine thread.
     pub(super) receivers: Vec<OwnedFd>,
-    pub(super) sender: OwnedFd,
-    pub(super) guard: OwnedFd,
+    /// Received packets do not go on to the kernel's IP layer.
+    pub(super) not_routed: bool,
+    pub(super) device: u32,
+    pub(super) link: Option<OwnedFd>,
+    pub(super) routed: OwnedFd,
+    pub(super) icmp: OwnedFd,
+    pub(super) guards: Vec<OwnedFd>,
 }
 
+/// What tells network edges apart.
+pub(super) type EdgeKey = (u32, IpAddr, Kind, Transmit);
+
 /// Everything made so far.
-pub(super) struct Setup<'a> {
-    tunnels: &'a [Tunnel],
+pub(super) struct Setup {
     netlink: Netlink,
     home: Namespace,
-    /// The namespace of each tunnel that has one of its own.
-    namespaces: Vec<Option<Namespace>>,
+    tunnels: HashMap<u32, Made>,
+    /// Netfilter tables, one per network edge; they go with their sockets.
+    tables: Vec<OwnedFd>,
+    /// Bytes of all receive rings.
+    ring_bytes: usize,
+}
+
+/// What was made for one tunnel and does not vanish with its device.
+struct Made {
+    tunnel: Tunnel,
+    /// Of a tunnel that has one of its own.
+    namespace: Option<Namespace>,
     rules: Vec<Rule>,
     routes: Vec<Route>,
     /// Devices of others on which forwarding was off, each with the rule that lets only packets of tunnels pass.
     forwarding: Vec<(u32, Rule)>,
 }
 
-impl<'a> Setup<'a> {
+impl Setup {
     /// Starts with nothing but what a dead instance left removed.
-    pub(super) fn new(tunnels: &'a [Tunnel]) -> Result<Self, MakeError> {
+    pub(super) fn new() -> Result<Self, MakeError> {
         let mut netlink = Netlink::open()?;
         sweep(&mut netlink)?;
-        let home = Namespace::current()?;
-        let (namespaces, rules, routes, forwarding) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { tunnels, netlink, home, namespaces, rules, routes, forwarding })
-    }
-
-    /// Opens the sockets of a network edge.
-    pub(super) fn network(
-        &mut self,
-        underlay: &Underlay,
-        local: Ipv4Addr,
-        threads: usize,
-    ) -> Result<NetworkSockets, MakeError> {
-        let link = &underlay.link;
-        let fail = |what| {
-            let interface = link.name.clone();
-            move |source| MakeError::Socket { what, interface, local, source }
-        };
-        Ok(NetworkSockets {
-            interface: link.name.clone(),
-            local,
-            link_header_bytes: socket::link_header_bytes(link.kind),
-            // The guard first: the kernel must not answer in between.
-            guard: socket::open_guard(&link.name, local).map_err(fail("GRE"))?,
-            sender: socket::open_sender(&link.name, local).map_err(fail("raw"))?,
-            receivers: socket::open_receivers(link.index, local, threads).map_err(fail("packet"))?,
+        Ok(Self {
+            netlink,
+            home: Namespace::current()?,
+            tunnels: HashMap::new(),
+            tables: Vec::new(),
+            ring_bytes: 0,
         })
     }
 
-    /// Makes the device of the next tunnel, with addresses, routes and rules.
-    pub(super) fn tunnel(&mut self, mtu: u16) -> Result<Tun, MakeError> {
-        let tunnels = self.tunnels;
-        // The caller asks once per tunnel.
-        let tunnel = &tunnels[self.namespaces.len()];
-        match tunnel.isolation {
-            Isolation::Device => {
-                let tun = self.on_the_host(tunnel, mtu)?;
-                self.namespaces.push(None);
-                Ok(tun)
-            }
-            Isolation::Namespace => {
-                let namespace = Namespace::new()?;
-                namespace.enter()?;
-                let tun = in_a_namespace(tunnel, mtu);
-                self.home.enter()?;
-                self.namespaces.push(Some(namespace));
-                tun
-            }
+    /// Opens the sockets of the network edge that a tunnel needs. What another edge hears already this one does not: every
+    /// packet is to be received once.
+    pub(super) fn network(
+        &mut self,
+        plan: &Plan,
+        threads: usize,
+        heard: Heard,
+    ) -> Result<NetworkSockets, MakeError> {
+        let (interface, local, kind) = (&plan.interface, plan.tunnel.local, plan.tunnel.kind);
+        let fail = |what| {
+            let interface = interface.clone();
+            move |source| MakeError::Socket { what, interface, local, source }
+        };
+        // Only where frames have the header that the engine writes.
+        let on_link = plan.tunnel.transmit == Transmit::Direct && plan.hardware == libc::ARPHRD_ETHER;
+        let carriers: &[Carrier] = match kind {
+            Kind::Gre => &[Carrier::Gre],
+            Kind::Ipip => &[Carrier::Ipv4, Carrier::Ipv6],
+            Kind::GreInUdp => &[Carrier::GreInUdp],
+        };
+        let received = if heard.packets { &[] } else { carriers };
+        // A node with many local addresses does without, rather than holding so much memory.
+        let rings = !heard.packets && self.ring_bytes + threads * socket::RING_BYTES <= MAX_RING_BYTES;
+        self.ring_bytes += usize::from(rings) * threads * socket::RING_BYTES;
+        let ring = rings.then_some(plan.link_mtu);
+        let not_routed = heard.packets || self.drop_before_routing(plan, carriers);
+        let guards = carriers.iter().map(|carrier| socket::open_guard(interface, local, *carrier));
+        let guards = guards.collect::<io::Result<Vec<_>>>();
+        Ok(NetworkSockets {
+            interface: interface.clone(),
+            local,
+            link_header_bytes: socket::link_header_bytes(plan.hardware),
+            // The guards first: the kernel must not answer in between.
+            guards: guards.map_err(fail("guard"))?,
+            not_routed,
+            device: plan.index,
+            link: on_link.then(socket::open_link_sender).transpose().map_err(fail("packet"))?,
+            routed: socket::open_sender(interface, local).map_err(fail("raw"))?,
+            icmp: socket::open_icmp(interface, local, !heard.messages).map_err(fail("ICMP"))?,
+            receivers: socket::open_receivers(plan.index, local, received, threads, ring)
+                .map_err(fail("packet"))?,
+        })
+    }
+
+    /// Spares the kernel its work on packets that only the packet socket wants. GRE-in-UDP stays as it is: its guard
+    /// makes the kernel merge datagrams, so that little is left to spare.
+    fn drop_before_routing(&mut self, plan: &Plan, carriers: &[Carrier]) -> bool {
+        if plan.tunnel.kind == Kind::GreInUdp {
+            return true;
+        }
+        let protocols: Vec<_> = carriers.iter().map(|carrier| carrier.protocol()).collect();
+        let name = format!("ingre-{}-{}", std::process::id(), self.tables.len());
+        let table = netlink::drop_before_routing(&name, plan.index, plan.tunnel.local, &protocols);
+        // Without nf_tables everything works as well, only slower.
+        let made = table.is_ok();
+        self.tables.extend(table);
+        made
+    }
+
+    /// Makes the device of a tunnel, with addresses, routes and rules. Nothing is left when it fails.
+    pub(super) fn add(&mut self, id: u32, plan: Plan) -> Result<Tun, MakeError> {
+        let Plan { tunnel, mtu, .. } = plan;
+        let (rules, routes, forwarding) = (Vec::new(), Vec::new(), Vec::new());
+        let mut made = Made { tunnel, namespace: None, rules, routes, forwarding };
+        let result = match made.tunnel.isolation {
+            Isolation::Device => self.on_the_host(&mut made, mtu),
+            Isolation::Namespace => self.in_its_own(&mut made, mtu),
+        };
+        if result.is_err() {
+            self.undo(&made);
+        } else if let Some(old) = self.tunnels.insert(id, made) {
+            self.undo(&old);
+        }
+        result
+    }
+
+    /// Removes what was made for a tunnel and does not vanish with its device.
+    pub(super) fn remove(&mut self, id: u32) {
+        if let Some(made) = self.tunnels.remove(&id) {
+            self.undo(&made);
         }
     }
 
     /// Opens a TCP socket that belongs to a tunnel.
-    pub(super) fn stream(&self, tunnel: usize) -> io::Result<OwnedFd> {
-        self.inside(tunnel, |tunnel| socket::open_stream(&tunnel.device))
+    pub(super) fn stream(&self, id: u32, is_v6: bool) -> io::Result<OwnedFd> {
+        self.inside(id, |tunnel| socket::open_stream(&tunnel.device, is_v6))
     }
 
     /// Opens a listener on one of a tunnel's VIPs; no other address is allowed.
-    pub(super) fn listener(&self, tunnel: usize, address: SocketAddrV4) -> io::Result<OwnedFd> {
-        self.inside(tunnel, |tunnel| {
+    pub(super) fn listener(&self, id: u32, address: SocketAddr) -> io::Result<OwnedFd> {
+        self.inside(id, |tunnel| {
             if !tunnel.vips.contains(&address) {
                 return Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL));
             }
@@ -127,48 +206,79 @@ impl<'a> Setup<'a> {
         })
     }
 
-    fn inside<T>(&self, tunnel: usize, task: impl FnOnce(&Tunnel) -> io::Result<T>) -> io::Result<T> {
-        let missing = || io::Error::from_raw_os_error(libc::EINVAL);
-        let namespace = self.namespaces.get(tunnel).ok_or_else(missing)?;
-        let tunnel = self.tunnels.get(tunnel).ok_or_else(missing)?;
-        let Some(namespace) = namespace else { return task(tunnel) };
+    fn inside<T>(&self, id: u32, task: impl FnOnce(&Tunnel) -> io::Result<T>) -> io::Result<T> {
+        let made = self.tunnels.get(&id).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+        let Some(namespace) = &made.namespace else { return task(&made.tunnel) };
         namespace.enter().map_err(io::Error::other)?;
-        let result = task(tunnel);
+        let result = task(&made.tunnel);
         self.home.enter().map_err(io::Error::other)?;
         result
     }
 
-    fn on_the_host(&mut self, tunnel: &Tunnel, mtu: u16) -> Result<Tun, MakeError> {
+    fn in_its_own(&mut self, made: &mut Made, mtu: u16) -> Result<Tun, MakeError> {
+        let namespace = Namespace::new()?;
+        namespace.enter()?;
+        let tun = in_a_namespace(&made.tunnel, mtu);
+        self.home.enter()?;
+        made.namespace = Some(namespace);
+        tun
+    }
+
+    fn on_the_host(&mut self, made: &mut Made, mtu: u16) -> Result<Tun, MakeError> {
+        let tunnel = made.tunnel.clone();
         let tun = Tun::create(&tunnel.device)?;
-        let device = bring_up(&mut self.netlink, tunnel, mtu)?;
+        let device = bring_up(&mut self.netlink, &tunnel, mtu)?;
         // Unique as long as interface numbers below 2^24 are, and found again by the sweep.
         let table = TABLE_BASE | (device & TABLE_INDEX_MASK);
-        for route in routes(tunnel, device, table) {
+        for route in routes(&tunnel, device, table) {
             self.netlink.add_route(&route)?;
         }
-        let rule = Rule {
-            priority: PRIORITY,
-            input: None,
-            output: Some(tunnel.device.clone()),
-            action: RuleAction::Lookup(table),
-            protocol: PROTOCOL,
-        };
-        self.add_rule(rule.clone())?;
-        if !tunnel.forward.is_empty() {
+        for family in families(&tunnel) {
+            let rule = Rule {
+                family,
+                priority: PRIORITY,
+                input: None,
+                output: Some(tunnel.device.clone()),
+                source: None,
+                action: RuleAction::Lookup(table),
+                protocol: PROTOCOL,
+            };
+            self.add_rule(made, rule.clone())?;
+            self.answer_from_services(made, &rule)?;
+            if tunnel.forward.is_empty() {
+                continue;
+            }
             let input = Rule { input: Some(tunnel.device.clone()), output: None, ..rule };
-            self.add_rule(input.clone())?;
+            self.add_rule(made, input.clone())?;
             // What the table does not have must not leave by the host's own routes.
-            self.add_rule(Rule { priority: PRIORITY + 1, action: RuleAction::Unreachable, ..input.clone() })?;
+            let action = RuleAction::Unreachable;
+            self.add_rule(made, Rule { priority: PRIORITY + 1, action, ..input.clone() })?;
             for forward in &tunnel.forward {
-                self.add_rule(Rule { input: Some(forward.device.clone()), ..input.clone() })?;
-                self.forward(forward, table, &input)?;
+                self.add_rule(made, Rule { input: Some(forward.device.clone()), ..input.clone() })?;
+                self.forward(made, forward, table, &input)?;
             }
         }
         Ok(tun)
     }
 
-    /// Lets a device of the host pass packets to and from a tunnel.
-    fn forward(&mut self, forward: &ForwardTo, table: u32, rule: &Rule) -> Result<(), MakeError> {
+    /// The sockets of other programs are bound to no device, nor are the kernel's own answers to echo requests: they leave
+    /// by the tunnel because of their address.
+    fn answer_from_services(&mut self, made: &mut Made, rule: &Rule) -> Result<(), MakeError> {
+        let addresses: BTreeSet<_> = made.tunnel.services.iter().map(|service| service.address).collect();
+        for address in addresses.into_iter().filter(|address| Family::of(*address) == rule.family) {
+            self.add_rule(made, Rule { output: None, source: Some(address), ..rule.clone() })?;
+        }
+        Ok(())
+    }
+
+    /// Lets a device of the host pass packets of one family to and from a tunnel.
+    fn forward(
+        &mut self,
+        made: &mut Made,
+        forward: &ForwardTo,
+        table: u32,
+        rule: &Rule,
+    ) -> Result<(), MakeError> {
         let Some(link) = self.netlink.link(&forward.device)? else {
             return Err(TunError::Refused {
                 name: forward.device.clone(),
@@ -177,50 +287,58 @@ impl<'a> Setup<'a> {
             }
             .into());
         };
-        for network in &forward.networks {
+        for network in forward.networks.iter().filter(|network| Family::of(network.addr()) == rule.family) {
             let inside = network.hosts().next().unwrap_or_else(|| network.network());
             // The host may know a gateway behind that device.
             let gateway = self.netlink.route_to(inside, Some(link.index))?.gateway;
             let (destination, device) = (network.trunc(), link.index);
             let route = Route { destination, table, device, gateway, source: None, protocol: PROTOCOL };
             self.netlink.add_route(&route)?;
-            self.routes.push(route);
+            made.routes.push(route);
         }
         // Where forwarding is on, what else the host forwards is for its operator to say. Where it is not, nothing else
-        // may leave the device because of us; this rule also tells the sweep that forwarding was off.
-        if self.netlink.ipv4_setting(link.index, Ipv4Setting::Forwarding)? == 0 {
+        // may leave the device because of us; this rule also tells the sweep that forwarding was off. Over IPv6 it is
+        // on or off for the whole host, and then the operator's decision.
+        if rule.family == Family::Ipv4 && self.netlink.ipv4_setting(link.index, Ipv4Setting::Forwarding)? == 0
+        {
             let (input, action) = (Some(link.name), RuleAction::Unreachable);
             let rule = Rule { priority: PRIORITY + 1, input, action, ..rule.clone() };
             self.netlink.add_rule(&rule)?;
-            self.forwarding.push((link.index, rule));
+            made.forwarding.push((link.index, rule));
             self.netlink.set_ipv4(link.index, &[(Ipv4Setting::Forwarding, 1)])?;
         }
         Ok(())
     }
 
-    fn add_rule(&mut self, rule: Rule) -> Result<(), MakeError> {
+    fn add_rule(&mut self, made: &mut Made, rule: Rule) -> Result<(), MakeError> {
         self.netlink.add_rule(&rule)?;
-        self.rules.push(rule);
+        made.rules.push(rule);
         Ok(())
     }
-}
 
-impl Drop for Setup<'_> {
-    /// Removes what does not vanish with the devices. What is gone already is fine.
-    fn drop(&mut self) {
-        for rule in &self.rules {
+    /// What is gone already is fine.
+    fn undo(&mut self, made: &Made) {
+        for rule in &made.rules {
             let _ = self.netlink.delete_rule(rule);
         }
-        for route in &self.routes {
+        for route in &made.routes {
             let _ = self.netlink.delete_route(route);
         }
         let others = self.netlink.rules(PROTOCOL).unwrap_or_default();
-        for (device, rule) in &self.forwarding {
-            // Where another instance forwards meanwhile, a later sweep does this.
+        for (device, rule) in &made.forwarding {
+            // Where another tunnel or instance forwards meanwhile, a later sweep does this.
             if !forwards_from(&others, rule) {
                 let _ = self.netlink.set_ipv4(*device, &[(Ipv4Setting::Forwarding, 0)]);
                 let _ = self.netlink.delete_rule(rule);
             }
+        }
+    }
+}
+
+impl Drop for Setup {
+    fn drop(&mut self) {
+        for made in std::mem::take(&mut self.tunnels).values() {
+            self.undo(made);
         }
     }
 }
@@ -240,40 +358,54 @@ fn in_a_namespace(tunnel: &Tunnel, mtu: u16) -> Result<Tun, MakeError> {
 }
 
 /// MTU, settings, addresses, up. Returns the number of the device.
-fn bring_up(netlink: &mut Netlink, tunnel: &Tunnel, mtu: u16) -> netlink::Result<u32> {
+fn bring_up(netlink: &mut Netlink, tunnel: &Tunnel, mtu: u16) -> Result<u32, MakeError> {
     let device = netlink.link(&tunnel.device)?.map_or(0, |link| link.index);
     netlink.set_mtu(device, mtu.into())?;
     let forwarding = u32::from(!tunnel.forward.is_empty());
     netlink.set_ipv4(device, &[(Ipv4Setting::RpFilter, 0), (Ipv4Setting::Forwarding, forwarding)])?;
     match netlink.disable_ipv6_autoconfiguration(device) {
         // Where IPv6 is off there is nothing to keep away.
-        Err(error) if error.errno() != Some(libc::EAFNOSUPPORT) => return Err(error),
+        Err(error) if error.errno() != Some(libc::EAFNOSUPPORT) => return Err(error.into()),
         _ => {}
     }
-    let addresses: BTreeSet<_> =
-        tunnel.address.into_iter().chain(tunnel.vips.iter().map(|vip| *vip.ip())).collect();
-    for address in addresses {
-        netlink.add_address(Address { device, address, prefix_len: 32 })?;
+    if families(tunnel).any(|family| family == Family::Ipv6) {
+        sysctl::set_ipv6(&tunnel.device, Ipv6Setting::DisableIpv6, 0).map_err(MakeError::Ipv6)?;
+    }
+    for address in tunnel.hosted().collect::<BTreeSet<_>>() {
+        let prefix_len = if address.is_ipv4() { 32 } else { 128 };
+        netlink.add_address(Address { device, address, prefix_len })?;
     }
     netlink.set_up(device)?;
     Ok(device)
 }
 
+/// The families of inner packets that a tunnel carries.
+fn families(tunnel: &Tunnel) -> impl Iterator<Item = Family> {
+    Family::ALL.into_iter().filter(|family| {
+        let mut inside = tunnel.networks.iter().map(IpNet::addr).chain(tunnel.hosted());
+        inside.any(|address| Family::of(address) == *family)
+    })
+}
+
 fn routes(tunnel: &Tunnel, device: u32, table: u32) -> impl Iterator<Item = Route> {
-    let networks: BTreeSet<_> = tunnel.networks.iter().map(ipnet::Ipv4Net::trunc).collect();
+    let networks: BTreeSet<_> = tunnel.networks.iter().map(IpNet::trunc).collect();
     networks.into_iter().map(move |destination| Route {
         destination,
         table,
         device,
         gateway: None,
-        source: tunnel.address,
+        source: tunnel.address_like(destination.addr()),
         protocol: PROTOCOL,
     })
 }
 
 /// Whether packets from the device of this rule are sent into a tunnel.
 fn forwards_from(rules: &[Rule], rule: &Rule) -> bool {
-    rules.iter().any(|other| other.input == rule.input && matches!(other.action, RuleAction::Lookup(_)))
+    rules.iter().any(|other| {
+        other.family == rule.family
+            && other.input == rule.input
+            && matches!(other.action, RuleAction::Lookup(_))
+    })
 }
 
 /// Removes rules and routes of instances that died together with their helper: those whose device is gone. Forwarding

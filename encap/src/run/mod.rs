@@ -2,55 +2,43 @@
 //!
 //! Decides which thread serves which tunnel, and ends everything when one thread fails. A tunnel belongs to thread
 //! (key modulo number of threads), and the receive sockets are steered the same way, so both directions of a tunnel
-//! meet in one engine and nothing is passed between threads. Never looks into a packet.
+//! meet in one engine and nothing is passed between threads. Tunnels come and go by messages to the threads, which
+//! stop for none. Never looks into a packet.
 
 mod counters;
+mod mail;
+mod network;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::event::EventfdFlags;
 use rustix::thread::CpuSet;
 
-use crate::config::Tunnel;
-use crate::engine::Engine;
+use crate::device::Tun;
 use crate::metrics::Counters;
 use crate::privileged::{Edges, Opened};
-use crate::socket::{PacketReceiver, RawSender};
 
 pub use counters::{EdgeCounters, EdgeDrop};
-use worker::{Network, Shared, Worker};
+use mail::{Command, Mailbox};
+use worker::Worker;
 
 /// Longest wait for the threads to end; each ends within one turn.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Engine threads that could not be started.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The edges were opened for another number of threads or tunnels.
-    #[error("the edges were opened for {opened} {what}, not for {wanted}")]
-    Mismatch {
-        /// What differs.
-        what: &'static str,
-        /// What the edges have.
-        opened: usize,
-        /// What was asked for.
-        wanted: usize,
-    },
-    /// The kernel refused something.
-    #[error("cannot {attempt}: {source}")]
-    Refused {
-        /// What was attempted.
-        attempt: &'static str,
-        /// What the kernel returned.
-        source: io::Error,
-    },
+#[error("cannot {attempt}: {source}")]
+pub struct StartError {
+    attempt: &'static str,
+    source: io::Error,
 }
 
 /// The engine threads did not end in time.
@@ -62,10 +50,13 @@ pub struct StopError(usize);
 #[derive(Debug)]
 pub struct Engines {
     threads: Vec<JoinHandle<()>>,
+    mailboxes: Vec<Arc<Mailbox>>,
     signals: Arc<Signals>,
+    counters: Arc<Counters>,
     edge_counters: Arc<EdgeCounters>,
-    /// Closed after the threads have ended, not by the last of them: it takes the kernel some 20 ms per device.
-    _shared: Arc<Shared>,
+    /// Every device once more: the last hold on it, so that no engine thread ever closes one. It takes the kernel some
+    /// 20 ms.
+    tunnels: Mutex<BTreeMap<usize, (String, Arc<Tun>)>>,
 }
 
 /// How the threads and the rest of the process tell each other that it is over.
@@ -77,55 +68,110 @@ struct Signals {
 }
 
 impl Engines {
-    /// Starts `threads` threads that serve `tunnels` over `edges`. `counters` has one entry per tunnel in the same
-    /// order. Thread number i runs on CPU `cpus[i % cpus.len()]`, or anywhere without a list.
+    /// Starts `threads` threads, as many as the edges will be opened for, without tunnels. Thread number i runs on CPU
+    /// `cpus[i % cpus.len()]`, or anywhere without a list.
     ///
     /// # Errors
-    /// When the edges were opened for something else, or the kernel refuses a thread or a descriptor. A CPU that
-    /// this process may not use shows in [`Engines::failed`].
+    /// When the kernel refuses a thread or a descriptor. A CPU that this process may not use shows in
+    /// [`Engines::failed`].
     pub fn start(
-        tunnels: &[Tunnel],
-        edges: Edges,
         counters: Arc<Counters>,
         threads: usize,
         cpus: Option<&[usize]>,
     ) -> Result<Self, StartError> {
-        let mismatch = |what, opened, wanted| StartError::Mismatch { what, opened, wanted };
-        if edges.tunnels.len() != tunnels.len() {
-            return Err(mismatch("tunnels", edges.tunnels.len(), tunnels.len()));
-        }
-        if let Some(other) = edges.networks.iter().find(|network| network.receivers.len() != threads) {
-            return Err(mismatch("threads", other.receivers.len(), threads));
-        }
         let signals = Arc::new(Signals::new().map_err(refused("make an event descriptor"))?);
-        let edge_counters = Arc::new(EdgeCounters::default());
-        let mtus: Vec<_> = edges.tunnels.iter().map(|opened| opened.mtu).collect();
-        let (shared, receivers) = share(edges, threads);
-        let mut engines = Self { threads: Vec::new(), signals, edge_counters, _shared: Arc::clone(&shared) };
-        for (number, receivers) in receivers.into_iter().enumerate() {
-            let served = |tunnel: &Tunnel| tunnel.key.unwrap_or(0) as usize % threads == number;
-            let own = tunnels.iter().enumerate().filter(|(_, tunnel)| served(tunnel)).map(|(index, _)| index);
-            // Every engine knows all tunnels, so that indices are the same everywhere; memory grows with use only.
-            let engine = Engine::new(
-                tunnels,
-                &mtus,
-                Arc::clone(&counters),
-                RandomState::new().build_hasher().finish(),
-            );
-            let stop = engines.signals.stop.as_fd();
+        let mut engines = Self {
+            threads: Vec::new(),
+            mailboxes: Vec::new(),
+            signals,
+            counters,
+            edge_counters: Arc::default(),
+            tunnels: Mutex::default(),
+        };
+        for _ in 0..threads {
+            let mailbox = Mailbox::new().map_err(refused("make an event descriptor"))?;
+            engines.mailboxes.push(Arc::new(mailbox));
+        }
+        for number in 0..threads {
+            let seed = RandomState::new().build_hasher().finish();
             let worker = Worker::new(
-                engine,
-                own.collect(),
-                Arc::clone(&shared),
-                receivers,
+                number,
+                &engines.counters,
+                engines.mailboxes.clone(),
                 Arc::clone(&engines.edge_counters),
-                stop,
+                engines.signals.stop.as_fd(),
+                seed,
             )
             .map_err(refused("watch the descriptors of an engine thread"))?;
             let cpu = cpus.filter(|cpus| !cpus.is_empty()).map(|cpus| cpus[number % cpus.len()]);
             engines.spawn(number, cpu, worker)?;
         }
         Ok(engines)
+    }
+
+    /// Begins to carry tunnels that were made for as many threads as there are. A tunnel of a name that is there
+    /// already takes the place of its counters; remove the old one first.
+    ///
+    /// # Errors
+    /// When a network edge was opened for another number of threads.
+    pub fn add(&self, edges: Edges) -> Result<(), StartError> {
+        let threads = self.mailboxes.len();
+        for edge in edges.networks {
+            let parts = network::share(edge, threads).map_err(refused("use a network edge"))?;
+            for (mailbox, part) in self.mailboxes.iter().zip(parts) {
+                mailbox.post(Command::Network(Box::new(part)));
+            }
+        }
+        for Opened { id, tunnel, tun, mtu, network } in edges.tunnels {
+            let tun = Arc::new(tun);
+            let counters = self.counters.add(&tunnel);
+            let serving = tunnel.key.unwrap_or(0) as usize % threads;
+            lock(&self.tunnels).insert(id, (tunnel.name.clone(), Arc::clone(&tun)));
+            let tunnel = Arc::new(tunnel);
+            for (number, mailbox) in self.mailboxes.iter().enumerate() {
+                mailbox.post(Command::Add {
+                    id,
+                    tunnel: Arc::clone(&tunnel),
+                    tun: Arc::clone(&tun),
+                    mtu,
+                    network,
+                    counters: Arc::clone(&counters),
+                    is_served: number == serving,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a tunnel: its packets are those of an unknown peer from now on, and its device vanishes.
+    ///
+    /// # Errors
+    /// When a thread does not let go of it within 5 seconds.
+    pub fn remove(&self, id: usize) -> Result<(), StopError> {
+        let Some((name, tun)) = lock(&self.tunnels).remove(&id) else { return Ok(()) };
+        let (done, released) = std::sync::mpsc::channel();
+        for mailbox in &self.mailboxes {
+            mailbox.post(Command::Remove { id, done: done.clone() });
+        }
+        drop(done);
+        let mut held = self.mailboxes.len();
+        while held > 0 {
+            // The devices come back and are closed here, at the end.
+            released.recv_timeout(STOP_PATIENCE).map_err(|_| StopError(held))?;
+            held -= 1;
+        }
+        // Another tunnel of this name has been added meanwhile only if its counters are to stay.
+        let again = lock(&self.tunnels).values().any(|(other, _)| *other == name);
+        if !again {
+            self.counters.remove(&name);
+        }
+        drop(tun);
+        Ok(())
+    }
+
+    /// The number of the tunnel of this name, if it is carried.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        lock(&self.tunnels).iter().find(|(_, (other, _))| other == name).map(|(id, _)| *id)
     }
 
     /// A descriptor that becomes readable when a thread has failed; then the process should end.
@@ -135,7 +181,7 @@ impl Engines {
 
     /// Why the first thread failed, if one has.
     pub fn failure(&self) -> Option<String> {
-        self.signals.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.signals.failure).clone()
     }
 
     /// What the edges dropped.
@@ -208,28 +254,13 @@ impl Signals {
     }
 
     fn fail(&self, text: String) {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
+        lock(&self.failure).get_or_insert(text);
         let _ = rustix::io::write(&self.failed, &1u64.to_ne_bytes());
     }
 }
 
-/// Splits the edges into what all threads use and what each has for itself.
-fn share(edges: Edges, threads: usize) -> (Arc<Shared>, Vec<Vec<PacketReceiver>>) {
-    let mut receivers: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
-    let mut networks = Vec::new();
-    for edge in edges.networks {
-        for (of_thread, socket) in receivers.iter_mut().zip(edge.receivers) {
-            of_thread.push(PacketReceiver::new(socket));
-        }
-        networks.push(Network {
-            interface: edge.interface,
-            link_header_bytes: edge.link_header_bytes,
-            sender: RawSender::new(edge.sender),
-            _guard: edge.guard,
-        });
-    }
-    let tunnels = edges.tunnels.into_iter().map(|Opened { tun, network, .. }| (tun, network)).collect();
-    (Arc::new(Shared { tunnels, networks }), receivers)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn cpu_set(cpu: usize) -> io::Result<CpuSet> {
@@ -242,7 +273,7 @@ fn cpu_set(cpu: usize) -> io::Result<CpuSet> {
 }
 
 fn refused(attempt: &'static str) -> impl Fn(io::Error) -> StartError {
-    move |source| StartError::Refused { attempt, source }
+    move |source| StartError { attempt, source }
 }
 
 fn text_of(panic: &(dyn std::any::Any + Send)) -> &str {

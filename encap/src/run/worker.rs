@@ -3,63 +3,64 @@
 //! Every turn takes a bounded number of frames per edge, so that no tunnel starves another. Packets of a turn are
 //! collected in one batch per network edge and sent before the next wait.
 
-use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
 
 use super::counters::{EdgeCounters, EdgeDrop};
+use super::mail::{Command, Mailbox};
+use super::network::Network;
 use crate::batch::Batch;
+use crate::coalesce::{Coalescer, Frame, MAX_PIECES, Piece};
 use crate::device::{MAX_FRAME_BYTES, Tun};
-use crate::engine::{Engine, MAX_FRAME_BYTES_OUT, MAX_FRAME_PACKETS_OUT};
-use crate::socket::{PacketReceiver, RawSender};
+use crate::engine::{Delivery, Engine, MAX_FRAME_BYTES_OUT, MAX_FRAME_PACKETS_OUT};
+use crate::metrics::{Counters, TunnelCounters};
+use crate::socket::{Follower, PacketReceiver};
+use crate::wire::virtio;
 
 /// Frames taken from one TUN device per turn: at most 1 MiB of inner packets.
 const FRAMES_PER_TURN: usize = 16;
 /// Batches taken from one receive socket per turn.
 const RECEIVES_PER_TURN: usize = 4;
+/// Messages of the underlay taken per turn.
+const MESSAGES_PER_TURN: usize = 16;
 /// A batch is sent when less than the largest frame fits; this much more is collected before.
 const COLLECTED_BYTES: usize = 256 << 10;
 const COLLECTED_PACKETS: usize = 256;
 const EVENTS: usize = 64;
+/// What the probes of one tunnel take: two for each of 65 peers, the larger of 1280 bytes.
+const PROBES: usize = 130;
+const PROBES_BYTES: usize = 65 * 1500;
 /// How often the kernel is asked what it dropped, while there is traffic.
 const DROPS_EVERY: Duration = Duration::from_secs(1);
-
 /// An interface that is being deleted goes down first, and its name is there a moment longer.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Which descriptor an event is about.
-const STOP: u64 = u64::MAX;
-const NETWORK: u64 = 1 << 32;
-
-/// What all threads use.
-#[derive(Debug)]
-pub(super) struct Shared {
-    /// Device of each tunnel, and the network edge that carries it.
-    pub(super) tunnels: Vec<(Tun, usize)>,
-    pub(super) networks: Vec<Network>,
-}
-
-/// A network edge without its receive sockets.
-#[derive(Debug)]
-pub(super) struct Network {
-    pub(super) interface: String,
-    pub(super) link_header_bytes: usize,
-    pub(super) sender: RawSender,
-    /// Only has to stay open.
-    pub(super) _guard: OwnedFd,
-}
+/// Which descriptor an event is about: one of these bits and a number, or the number of a tunnel.
+const STOP: u64 = 1 << 32;
+const MAIL: u64 = 1 << 33;
+const NETWORK: u64 = 1 << 34;
+const NEXT_HOPS: u64 = 1 << 35;
+const UNDERLAY: u64 = 1 << 36;
 
 /// The state of one thread.
 pub(super) struct Worker {
+    number: usize,
     engine: Engine,
-    shared: Arc<Shared>,
-    /// Per network edge: this thread's socket, and the packets to be sent there.
-    receivers: Vec<PacketReceiver>,
+    unmatched: Arc<TunnelCounters>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    /// Device of each tunnel, and the network edge that carries it.
+    tunnels: Vec<Option<(Arc<Tun>, usize)>>,
+    networks: Vec<Network>,
+    follower: Follower,
+    /// Per network edge: the packets to be sent there.
     batches: Vec<Batch>,
     frame: Box<[u8]>,
+    deliveries: Vec<Delivery>,
+    coalescer: Coalescer,
     counters: Arc<EdgeCounters>,
     epoll: OwnedFd,
     next_drops: Option<Instant>,
@@ -68,37 +69,35 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// A thread's state that serves the devices of the tunnels `own` and receives from `receivers`.
+    /// Thread number `number`, without tunnels; its mailbox is the one of this number.
     pub(super) fn new(
-        engine: Engine,
-        own: Vec<usize>,
-        shared: Arc<Shared>,
-        receivers: Vec<PacketReceiver>,
-        counters: Arc<EdgeCounters>,
+        number: usize,
+        counters: &Counters,
+        mailboxes: Vec<Arc<Mailbox>>,
+        edge_counters: Arc<EdgeCounters>,
         stop: BorrowedFd<'_>,
+        seed: u64,
     ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let input = epoll::EventFlags::IN;
-        epoll::add(&epoll, stop, epoll::EventData::new_u64(STOP), input)?;
-        for tunnel in own {
-            if let Some((tun, _)) = shared.tunnels.get(tunnel) {
-                epoll::add(&epoll, tun, epoll::EventData::new_u64(tunnel as u64), input)?;
-            }
+        watch(&epoll, stop, STOP)?;
+        let follower = Follower::open().map_err(io::Error::other)?;
+        watch(&epoll, follower.as_fd(), NEXT_HOPS)?;
+        if let Some(mailbox) = mailboxes.get(number) {
+            watch(&epoll, mailbox.as_fd(), MAIL)?;
         }
-        for (number, receiver) in receivers.iter().enumerate() {
-            epoll::add(&epoll, receiver, epoll::EventData::new_u64(NETWORK | number as u64), input)?;
-        }
-        let batch =
-            || Batch::new(MAX_FRAME_BYTES_OUT + COLLECTED_BYTES, MAX_FRAME_PACKETS_OUT + COLLECTED_PACKETS);
-        let batches = shared.networks.iter().map(|_| batch()).collect();
-        let frame = vec![0; MAX_FRAME_BYTES].into_boxed_slice();
         Ok(Self {
-            engine,
-            shared,
-            receivers,
-            batches,
-            frame,
-            counters,
+            number,
+            engine: Engine::new(now(), counters, seed),
+            unmatched: Arc::clone(counters.unmatched()),
+            mailboxes,
+            tunnels: Vec::new(),
+            networks: Vec::new(),
+            follower,
+            batches: Vec::new(),
+            frame: vec![0; MAX_FRAME_BYTES].into_boxed_slice(),
+            deliveries: Vec::new(),
+            coalescer: Coalescer::new(crate::device::takes_datagrams()),
+            counters: edge_counters,
             epoll,
             next_drops: None,
             next_look: None,
@@ -121,25 +120,24 @@ impl Worker {
             }
             let now = now();
             for event in &events {
-                match event.data.u64() {
+                let data = event.data.u64();
+                let number = data as u32 as usize;
+                match data & !u64::from(u32::MAX) {
                     STOP => {
                         self.count_kernel_drops(now);
                         return Ok(());
                     }
-                    data if data & NETWORK != 0 => self.serve_network(now, (data & !NETWORK) as usize)?,
-                    tunnel => self.serve_tun(now, tunnel as usize)?,
+                    MAIL => self.read_mail(now)?,
+                    NETWORK => self.serve_network(now, number)?,
+                    NEXT_HOPS => self.follow_next_hops()?,
+                    UNDERLAY => self.hear_underlay(now, number),
+                    _ => self.serve_tun(now, number)?,
                 }
             }
-            if self.engine.poll_timeout().is_some_and(|then| then <= now) {
-                self.engine.handle_timeout(now);
-            }
-            if self.next_look.is_some_and(|then| then <= now) {
-                self.next_look = None;
-                self.look_for_interfaces()?;
-            }
+            self.serve_timeouts(now)?;
             self.write_notices()?;
             for network in 0..self.batches.len() {
-                self.flush(network);
+                self.flush(now, network);
             }
             if self.next_drops.is_none_or(|then| then <= now) {
                 self.count_kernel_drops(now);
@@ -147,10 +145,31 @@ impl Worker {
         }
     }
 
+    fn serve_timeouts(&mut self, now: Instant) -> Result<(), String> {
+        if self.engine.poll_timeout().is_some_and(|then| then <= now) {
+            self.engine.handle_timeout(now);
+            while let Some(tunnel) = self.engine.poll_probe(now) {
+                let network = self.tunnels.get(tunnel).and_then(Option::as_ref).map(|(_, network)| *network);
+                let network = network.unwrap_or(usize::MAX);
+                if self.batches.get(network).is_some_and(|batch| !batch.has_room(PROBES_BYTES, PROBES)) {
+                    self.flush(now, network);
+                }
+                let mut nowhere = Batch::new(0, 0);
+                let batch = self.batches.get_mut(network).unwrap_or(&mut nowhere);
+                self.engine.write_probes(now, tunnel, batch);
+            }
+        }
+        if self.next_look.is_some_and(|then| then <= now) {
+            self.next_look = None;
+            self.look_for_interfaces()?;
+        }
+        Ok(())
+    }
+
     /// TUN -> network.
     fn serve_tun(&mut self, now: Instant, tunnel: usize) -> Result<(), String> {
-        let shared = Arc::clone(&self.shared);
-        let Some((tun, network)) = shared.tunnels.get(tunnel) else { return Ok(()) };
+        let Some(Some((tun, network))) = self.tunnels.get(tunnel) else { return Ok(()) };
+        let (tun, network) = (Arc::clone(tun), *network);
         for _ in 0..FRAMES_PER_TURN {
             let len = match tun.read(&mut self.frame) {
                 Ok(len) => len,
@@ -160,12 +179,12 @@ impl Worker {
             };
             if !self
                 .batches
-                .get(*network)
+                .get(network)
                 .is_some_and(|batch| batch.has_room(MAX_FRAME_BYTES_OUT, MAX_FRAME_PACKETS_OUT))
             {
-                self.flush(*network);
+                self.flush(now, network);
             }
-            let (Some(frame), Some(batch)) = (self.frame.get_mut(..len), self.batches.get_mut(*network))
+            let (Some(frame), Some(batch)) = (self.frame.get_mut(..len), self.batches.get_mut(network))
             else {
                 break;
             };
@@ -177,13 +196,10 @@ impl Worker {
 
     /// Network -> TUN.
     fn serve_network(&mut self, now: Instant, number: usize) -> Result<(), String> {
-        let (Some(receiver), Some(network)) =
-            (self.receivers.get_mut(number), self.shared.networks.get(number))
-        else {
-            return Ok(());
-        };
+        let Self { networks, engine, deliveries, coalescer, tunnels, counters, .. } = self;
+        let Some(network) = networks.get_mut(number) else { return Ok(()) };
         for _ in 0..RECEIVES_PER_TURN {
-            match receiver.receive() {
+            match network.receiver.receive() {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -193,25 +209,110 @@ impl Worker {
                     return self.look_for_interfaces();
                 }
             }
-            for frame in receiver.frames() {
+            for (slot, frame) in network.receiver.frames().enumerate() {
                 if frame.is_empty() {
-                    self.counters.add(EdgeDrop::ReceivedTooBig, 1);
+                    counters.add(EdgeDrop::ReceivedTooBig, 1);
                     continue;
                 }
-                let delivery = self.engine.handle_tunnel_input(now, network.link_header_bytes, frame);
-                let Some(delivery) = delivery else { continue };
-                if let Some(part) = frame.get(delivery.range) {
-                    write(&self.shared, &self.counters, delivery.tunnel, part)?;
+                engine.handle_tunnel_input(now, network.link_header_bytes, frame, deliveries);
+                for Delivery { tunnel, header, range } in deliveries.drain(..) {
+                    let Some(packet) = frame.get(range.clone()) else { continue };
+                    coalescer.push(tunnel, header, Piece { slot, range }, packet);
+                }
+            }
+            while let Some(frame) = coalescer.next_frame(&mut network.receiver) {
+                deliver(tunnels, counters, &frame, &network.receiver)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn follow_next_hops(&mut self) -> Result<(), String> {
+        let Self { follower, networks, .. } = self;
+        let told = follower.read(|event| {
+            networks.iter_mut().for_each(|network| network.transmitter.handle(event));
+        });
+        told.map_err(|error| format!("cannot follow routes and neighbours: {error}"))
+    }
+
+    /// Messages of ICMP concern all threads: the path to a peer is that of every tunnel to it.
+    fn hear_underlay(&mut self, now: Instant, number: usize) {
+        let Self { networks, engine, unmatched, mailboxes, .. } = self;
+        let Some(network) = networks.get_mut(number) else { return };
+        let (version, Some(icmp)) = (network.version, &mut network.icmp) else { return };
+        for _ in 0..MESSAGES_PER_TURN {
+            let Ok((_, message)) = icmp.receive() else { return };
+            match engine.handle_underlay_error(now, version, message) {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(reason) => {
+                    unmatched.count_drop(reason);
+                    continue;
+                }
+            }
+            for (other, mailbox) in mailboxes.iter().enumerate() {
+                if other != self.number {
+                    mailbox.post(Command::Underlay { version, message: message.into() });
+                }
+            }
+        }
+    }
+
+    fn read_mail(&mut self, now: Instant) -> Result<(), String> {
+        let Some(mailbox) = self.mailboxes.get(self.number) else { return Ok(()) };
+        for command in mailbox.take() {
+            match command {
+                Command::Network(network) => self.add_network(*network).map_err(|error| error.to_string())?,
+                Command::Add { id, tunnel, tun, mtu, network, counters, is_served } => {
+                    self.engine.set_tunnel(now, id, &tunnel, mtu, counters, is_served);
+                    if is_served {
+                        let number = u32::try_from(id).unwrap_or(u32::MAX);
+                        watch(&self.epoll, tun.as_fd(), u64::from(number))
+                            .map_err(|error| error.to_string())?;
+                    }
+                    if self.tunnels.len() <= id {
+                        self.tunnels.resize_with(id + 1, || None);
+                    }
+                    if let Some(place) = self.tunnels.get_mut(id) {
+                        *place = Some((tun, network));
+                    }
+                }
+                Command::Remove { id, done } => {
+                    self.engine.remove_tunnel(id);
+                    let tun = self.tunnels.get_mut(id).and_then(Option::take).map(|(tun, _)| tun);
+                    if let Some(tun) = &tun {
+                        // Only the thread that serves the tunnel watches its device.
+                        let _ = epoll::delete(&self.epoll, tun);
+                    }
+                    let _ = done.send(tun);
+                }
+                Command::Underlay { version, message } => {
+                    // The thread that heard it has counted it.
+                    let _ = self.engine.handle_underlay_error(now, version, &message);
                 }
             }
         }
         Ok(())
     }
 
+    fn add_network(&mut self, network: Network) -> io::Result<()> {
+        let number = self.networks.len() as u64;
+        watch(&self.epoll, network.receiver.as_fd(), NETWORK | number)?;
+        if let Some(icmp) = &network.icmp {
+            watch(&self.epoll, icmp.as_fd(), UNDERLAY | number)?;
+        }
+        self.networks.push(network);
+        self.batches.push(Batch::new(
+            MAX_FRAME_BYTES_OUT + COLLECTED_BYTES,
+            MAX_FRAME_PACKETS_OUT + COLLECTED_PACKETS,
+        ));
+        Ok(())
+    }
+
     /// Fails when the interface of a network edge does not exist any more.
     fn look_for_interfaces(&self) -> Result<(), String> {
-        for (receiver, network) in self.receivers.iter().zip(&self.shared.networks) {
-            rustix::net::netdevice::name_to_index(receiver, &network.interface)
+        for network in &self.networks {
+            rustix::net::netdevice::name_to_index(&network.receiver, &network.interface)
                 .map_err(|error| format!("underlay interface {} is gone: {error}", network.interface))?;
         }
         Ok(())
@@ -220,33 +321,59 @@ impl Worker {
     /// Writes the engine's own packets.
     fn write_notices(&mut self) -> Result<(), String> {
         while let Some((tunnel, frame)) = self.engine.poll_tun() {
-            write(&self.shared, &self.counters, tunnel, frame)?;
+            write(&self.tunnels, &self.counters, tunnel, &[IoSlice::new(frame)])?;
         }
         Ok(())
     }
 
-    fn flush(&mut self, network: usize) {
-        let (Some(batch), Some(edge)) = (self.batches.get_mut(network), self.shared.networks.get(network))
+    fn flush(&mut self, now: Instant, network: usize) {
+        let (Some(batch), Some(edge)) = (self.batches.get_mut(network), self.networks.get_mut(network))
         else {
             return;
         };
         if !batch.is_empty() {
-            self.counters.add_report(&edge.sender.send(batch));
+            self.counters.add_report(&edge.transmitter.send(now, batch, &mut self.follower));
             batch.clear();
         }
     }
 
     fn count_kernel_drops(&mut self, now: Instant) {
-        for receiver in &self.receivers {
-            self.counters.add(EdgeDrop::ReceiveBufferFull, receiver.take_drops().unwrap_or(0));
+        for network in &self.networks {
+            self.counters.add(EdgeDrop::ReceiveBufferFull, network.receiver.take_drops().unwrap_or(0));
         }
         self.next_drops = Some(now + DROPS_EVERY);
     }
 }
 
-fn write(shared: &Shared, counters: &EdgeCounters, tunnel: usize, frame: &[u8]) -> Result<(), String> {
-    let Some((tun, _)) = shared.tunnels.get(tunnel) else { return Ok(()) };
-    match tun.write(frame) {
+/// Writes one frame of the coalescer.
+fn deliver(
+    tunnels: &[Option<(Arc<Tun>, usize)>],
+    counters: &EdgeCounters,
+    frame: &Frame<'_>,
+    receiver: &PacketReceiver,
+) -> Result<(), String> {
+    let mut header = [0; virtio::LEN];
+    // A virtio header always fits its own length.
+    let _ = frame.header.emit(&mut header);
+    let mut parts = [IoSlice::new(&[]); 1 + MAX_PIECES];
+    let [first, rest @ ..] = &mut parts;
+    *first = IoSlice::new(&header);
+    for (part, piece) in rest.iter_mut().zip(frame.pieces) {
+        *part = IoSlice::new(receiver.part(piece.slot, piece.range.clone()));
+    }
+    let count = 1 + frame.pieces.len();
+    write(tunnels, counters, frame.tunnel, parts.get(..count).unwrap_or_default())
+}
+
+/// Writes one frame, given in parts.
+fn write(
+    tunnels: &[Option<(Arc<Tun>, usize)>],
+    counters: &EdgeCounters,
+    tunnel: usize,
+    parts: &[IoSlice<'_>],
+) -> Result<(), String> {
+    let Some(Some((tun, _))) = tunnels.get(tunnel) else { return Ok(()) };
+    match tun.write(parts) {
         Ok(()) => Ok(()),
         Err(error) if error.raw_os_error() == Some(libc::EBADFD) => {
             Err(format!("device {} of a tunnel is gone: {error}", tun.name()))
@@ -256,6 +383,10 @@ fn write(shared: &Shared, counters: &EdgeCounters, tunnel: usize, frame: &[u8]) 
             Ok(())
         }
     }
+}
+
+fn watch(epoll: &OwnedFd, descriptor: BorrowedFd<'_>, data: u64) -> io::Result<()> {
+    Ok(epoll::add(epoll, descriptor, epoll::EventData::new_u64(data), epoll::EventFlags::IN)?)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the I/O loop reads the clock for everything pure")]

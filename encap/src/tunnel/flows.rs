@@ -1,4 +1,4 @@
-//! The flows of one tunnel, and the peer each was last heard from.
+//! The flows of one tunnel, IPv4 and IPv6, and the peer each was last heard from.
 //!
 //! Decides what counts as a known flow and for how long. Bounded: a full table forgets its oldest entry of the least
 //! valuable class, so that a flood of connection attempts costs only other attempts. Every operation takes constant
@@ -6,29 +6,45 @@
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::Seeded;
 
+/// Number of a peer within its tunnel.
+pub type PeerIndex = u16;
+
 /// Both ends of a flow, seen from this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowKey {
-    /// IP protocol, TCP or UDP.
+    /// IP protocol: TCP, UDP, or ICMP and ICMPv6 for echo.
     pub protocol: u8,
     /// Address on this side.
-    pub local: Ipv4Addr,
-    /// Port on this side.
+    pub local: IpAddr,
+    /// Port on this side; the identifier of an echo.
     pub local_port: u16,
     /// Address behind the tunnel.
-    pub remote: Ipv4Addr,
-    /// Port behind the tunnel.
+    pub remote: IpAddr,
+    /// Port behind the tunnel; 0 of an echo.
     pub remote_port: u16,
 }
 
 impl Hash for FlowKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(u64::from(self.local.to_bits()) << 32 | u64::from(self.remote.to_bits()));
+        match (self.local, self.remote) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => {
+                state.write_u64(u64::from(local.to_bits()) << 32 | u64::from(remote.to_bits()));
+            }
+            (local, remote) => {
+                for address in [local, remote] {
+                    let address = match address {
+                        IpAddr::V4(address) => address.to_ipv6_mapped(),
+                        IpAddr::V6(address) => address,
+                    };
+                    state.write_u128(address.to_bits());
+                }
+            }
+        }
         let ports = u64::from(self.local_port) << 16 | u64::from(self.remote_port);
         state.write_u64(u64::from(self.protocol) << 32 | ports);
     }
@@ -96,7 +112,7 @@ struct List {
 #[derive(Debug)]
 struct Entry {
     key: FlowKey,
-    peer: Option<Ipv4Addr>,
+    peer: Option<PeerIndex>,
     last_seen: Instant,
     class: Class,
     ended: Directions,
@@ -131,7 +147,7 @@ impl FlowTable {
         key: FlowKey,
         signals: Signals,
         origin: Origin,
-    ) -> Option<Ipv4Addr> {
+    ) -> Option<PeerIndex> {
         let at = match self.find(now, &key) {
             Some(at) => at,
             None => self.insert(now, key, None, first_class(key, origin)),
@@ -163,7 +179,7 @@ impl FlowTable {
         now: Instant,
         key: FlowKey,
         signals: Signals,
-        peer: Ipv4Addr,
+        peer: PeerIndex,
         opens: bool,
     ) -> bool {
         let at = match self.find(now, &key) {
@@ -192,7 +208,7 @@ impl FlowTable {
     }
 
     /// Whether the flow is known, and the peer it was last heard from. Changes nothing.
-    pub fn look_up(&self, now: Instant, key: &FlowKey) -> Option<Option<Ipv4Addr>> {
+    pub fn look_up(&self, now: Instant, key: &FlowKey) -> Option<Option<PeerIndex>> {
         let entry = self.entries.get(self.find(now, key)? as usize)?;
         Some(entry.peer)
     }
@@ -228,7 +244,7 @@ impl FlowTable {
         self.entries.get(at as usize).filter(|entry| !entry.is_idle(now)).map(|_| at)
     }
 
-    fn insert(&mut self, now: Instant, key: FlowKey, peer: Option<Ipv4Addr>, class: Class) -> u32 {
+    fn insert(&mut self, now: Instant, key: FlowKey, peer: Option<PeerIndex>, class: Class) -> u32 {
         if let Some(idle) = self.index.get(&key) {
             self.remove(*idle);
         }

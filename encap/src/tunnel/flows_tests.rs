@@ -1,16 +1,18 @@
+use std::net::Ipv4Addr;
+
 use proptest::prelude::*;
 
 use super::*;
 
-const A: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-const B: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+const A: PeerIndex = 0;
+const B: PeerIndex = 1;
 const SYN: Signals = Signals { syn: true, fin: false, rst: false };
 const FIN: Signals = Signals { syn: false, fin: true, rst: false };
 const RST: Signals = Signals { syn: false, fin: false, rst: true };
 const DATA: Signals = Signals { syn: false, fin: false, rst: false };
 
 fn key(port: u16) -> FlowKey {
-    let [local, remote] = [Ipv4Addr::new(100, 64, 0, 1), Ipv4Addr::new(10, 0, 0, 1)];
+    let [local, remote] = [Ipv4Addr::new(100, 64, 0, 1), Ipv4Addr::new(10, 0, 0, 1)].map(IpAddr::from);
     FlowKey { protocol: TCP, local, local_port: 443, remote, remote_port: port }
 }
 
@@ -31,7 +33,7 @@ impl World {
         self.start + Duration::from_secs(self.now)
     }
 
-    fn out(&mut self, port: u16, signals: Signals) -> Option<Ipv4Addr> {
+    fn out(&mut self, port: u16, signals: Signals) -> Option<PeerIndex> {
         self.table.leaving(self.instant(), key(port), signals, Origin::Host)
     }
 

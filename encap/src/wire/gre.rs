@@ -9,6 +9,11 @@ use super::{WireError, read};
 
 /// Protocol type of IPv4.
 pub const IPV4: u16 = 0x0800;
+/// Protocol type of IPv6 (RFC 7676 section 3).
+pub const IPV6: u16 = 0x86dd;
+
+/// Offset of the checksum, where there is one.
+pub const CHECKSUM_AT: usize = 4;
 
 const CHECKSUM: u16 = 0x8000;
 const KEY: u16 = 0x2000;

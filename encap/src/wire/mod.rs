@@ -7,7 +7,10 @@
 pub mod checksum;
 pub mod gre;
 pub mod icmp;
+pub mod icmpv6;
+pub mod ip;
 pub mod ipv4;
+pub mod ipv6;
 pub mod tcp;
 pub mod udp;
 pub mod virtio;
@@ -27,6 +30,12 @@ pub enum WireError {
     /// Bits that must be zero are set.
     #[error("reserved bits are set")]
     Reserved,
+    /// Extension headers in an order or a number that is not followed.
+    #[error("the chain of extension headers is out of order or too long")]
+    Chain,
+    /// A packet of another protocol than it was taken for, or only a part of one.
+    #[error("the packet is of another protocol")]
+    Protocol,
 }
 
 /// The `N` bytes at offset `at`.

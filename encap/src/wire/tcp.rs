@@ -16,6 +16,8 @@ pub const RST: u16 = 0x004;
 pub const PSH: u16 = 0x008;
 /// ACK.
 pub const ACK: u16 = 0x010;
+/// URG.
+pub const URG: u16 = 0x020;
 /// CWR (RFC 3168).
 pub const CWR: u16 = 0x080;
 

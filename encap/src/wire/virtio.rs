@@ -15,6 +15,8 @@ pub const DATA_VALID: u8 = 2;
 pub const GSO_NONE: u8 = 0;
 /// `gso_type`: TCP over IPv4, to be cut every `gso_size` bytes of payload.
 pub const GSO_TCPV4: u8 = 1;
+/// `gso_type`: TCP over IPv6, to be cut every `gso_size` bytes of payload.
+pub const GSO_TCPV6: u8 = 4;
 /// `gso_type`: UDP datagrams of `gso_size` bytes of payload each.
 pub const GSO_UDP_L4: u8 = 5;
 /// Bit of `gso_type`: the TCP header has CWR set, which belongs to the first segment alone.

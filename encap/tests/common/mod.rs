@@ -55,7 +55,7 @@ pub fn pair() -> (Namespace, Namespace) {
             .run_in(|| {
                 let mut netlink = Netlink::open().unwrap();
                 let device = netlink.link(name).unwrap().unwrap().index;
-                netlink.add_address(Address { device, address, prefix_len: 24 }).unwrap();
+                netlink.add_address(Address { device, address: address.into(), prefix_len: 24 }).unwrap();
                 netlink.set_up(device).unwrap();
                 let destination = "192.0.2.0/24".parse().unwrap();
                 let route = Route {
@@ -63,7 +63,7 @@ pub fn pair() -> (Namespace, Namespace) {
                     table: 254,
                     device,
                     gateway: None,
-                    source: Some(address),
+                    source: Some(address.into()),
                     protocol: 4,
                 };
                 netlink.add_route(&route).unwrap();

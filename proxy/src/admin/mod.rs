@@ -1,6 +1,7 @@
 //! The admin listener: is the program alive, is it ready, what has it counted. Plain HTTP/1.1, GET only,
 //! and nothing that changes anything.
 
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use tokio::net::TcpListener;
 
-use crate::drain::Draining;
+use crate::drain::{Drain, Draining};
 use crate::h1;
 use crate::listener::{Handler, Refused, Request, Response, serve_h1};
 use crate::net::{Io, Stream};
@@ -23,6 +24,13 @@ pub struct Page {
     pub kind: &'static str,
     /// Makes the text.
     pub text: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+impl Page {
+    /// The page /metrics, in the text format of Prometheus.
+    pub fn metrics(text: Arc<dyn Fn() -> String + Send + Sync>) -> Self {
+        Self { path: "/metrics", kind: "text/plain; version=0.0.4; charset=utf-8", text }
+    }
 }
 
 /// Connections at a time; further ones wait.
@@ -56,6 +64,28 @@ pub(crate) async fn serve(listener: TcpListener, admin: Rc<Admin>, draining: Dra
             drop(permit);
         });
     }
+}
+
+/// Serves pages on a thread of its own, without a proxy; always ready. The thread ends with the process.
+///
+/// # Errors
+/// When the thread or its runtime cannot be made.
+pub fn serve_pages(listener: std::net::TcpListener, pages: Vec<Page>) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    std::thread::Builder::new().name("admin".into()).spawn(move || {
+        let served = crate::local_runtime().and_then(|runtime| {
+            runtime.block_on(async {
+                let listener = TcpListener::from_std(listener)?;
+                let admin = Rc::new(Admin { ready: Arc::new(AtomicBool::new(true)), pages });
+                let drain = Drain::new();
+                serve(listener, admin, drain.draining()).await;
+                Ok(())
+            })
+        });
+        // The tunnels go on without their page, and whoever asks for it sees that it is gone.
+        served.unwrap_or(())
+    })?;
+    Ok(())
 }
 
 impl Handler for Admin {

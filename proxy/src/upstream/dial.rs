@@ -13,11 +13,11 @@ use crate::error::Error;
 /// Who makes the sockets that belong to a tunnel. The proxy connects them and never learns what a
 /// tunnel is.
 pub trait TunnelSockets: Send + Sync {
-    /// A TCP socket of this tunnel: non-blocking, neither bound nor connected.
+    /// A TCP socket of this tunnel, for IPv4 or IPv6: non-blocking, neither bound nor connected.
     ///
     /// # Errors
     /// Where there is no such tunnel, or whoever makes its sockets is gone.
-    fn tcp_socket(&self, tunnel: &str) -> io::Result<OwnedFd>;
+    fn tcp_socket(&self, tunnel: &str, is_v6: bool) -> io::Result<OwnedFd>;
 }
 
 /// A connection to `address`, through `tunnel` where there is one.
@@ -28,7 +28,9 @@ pub(crate) async fn dial(
     patience: Duration,
 ) -> Result<TcpStream, Error> {
     let socket = match tunnel {
-        Some(tunnel) => Socket::from(tunnels.tcp_socket(tunnel).map_err(|_| Error::Tunnel)?),
+        Some(tunnel) => {
+            Socket::from(tunnels.tcp_socket(tunnel, address.is_ipv6()).map_err(|_| Error::Tunnel)?)
+        }
         None => own_socket(address).map_err(|_| Error::Connect)?,
     };
     let socket = TcpSocket::from_std_stream(socket.into());

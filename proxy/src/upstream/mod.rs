@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -48,19 +49,26 @@ impl Upstreams {
     /// The connection used last that is still good, if there is one.
     pub(crate) fn take(&self, view: &View, pool: usize, server: usize, now: Instant) -> Option<Box<Io>> {
         let slot = view.server(pool, server).slot;
+        let in_tunnel = view.pool(pool).tunnel.is_some();
         let own = || {
             let mut idle = self.idle.borrow_mut();
             let queue = idle.get_mut(slot)?;
             while let Some(Idle { io, until, .. }) = queue.pop_back() {
-                if now < until && is_quiet(&io) {
+                if now < until && is_quiet(&io) && (!in_tunnel || leads_somewhere(&io)) {
                     return Some(io);
                 }
             }
             None
         };
         own().or_else(|| {
-            let stream = TcpStream::from_std(self.lobby.take(slot, now)?.stream).ok()?;
-            Some(Box::new(Io::new(Stream::Plain(stream))))
+            while let Some(parked) = self.lobby.take(slot, now) {
+                let Ok(stream) = TcpStream::from_std(parked.stream) else { continue };
+                let io = Box::new(Io::new(Stream::Plain(stream)));
+                if !in_tunnel || leads_somewhere(&io) {
+                    return Some(io);
+                }
+            }
+            None
         })
     }
 
@@ -121,6 +129,13 @@ impl Upstreams {
             self.sweep(&view());
         }
     }
+}
+
+/// Whether the device that a connection is bound to still exists. A tunnel that was made anew has another device, of the
+/// same name: what is sent on the old connection goes nowhere, and nobody says so.
+fn leads_somewhere(io: &Io) -> bool {
+    let Stream::Plain(stream) = &io.stream else { return true };
+    SockRef::from(stream).device().is_ok()
 }
 
 /// Whether an idle connection is open and silent: an RS that closed it or sent something unasked has

@@ -6,6 +6,7 @@ use crate::harness::{Case, Origin, Request, Setup};
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::new("config::mistakes_are_shown_with_their_place_and_a_remedy", table),
+        Case::new("config::mistakes_in_tunnels_are_shown_with_their_place", of_tunnels),
         Case::new("config::several_mistakes_are_shown_at_once_in_order", several),
         Case::new("config::certificates_that_cannot_be_used", certificates),
         Case::new("config::variables_and_files_are_replaced", variables),
@@ -91,12 +92,69 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("", "admin: »{address: \"127.0.0.1:0\"", "unclosed bracket"),
 ];
 
+/// A tunnel that nothing is wrong with, in the form that a case of [`TUNNELS`] changes.
+const TUNNEL: &str =
+    "{name: t, local: 192.0.2.1, peers: [192.0.2.2], key: 1, address: 172.16.0.1, networks: [10.0.0.0/24]}";
+
+/// As [`TABLE`], with changes to [`TUNNEL`].
+const TUNNELS: &[(&str, &str, &str)] = &[
+    ("key: 1", "kind: ipip, key: »1", "this kind of tunnel has no `key`\n"),
+    ("key: 1", "kind: ipip, checksum: »false", "this kind of tunnel has no `checksum`\n"),
+    ("key: 1", "kind: ipip, sequence: »true", "this kind of tunnel has no `sequence`\n"),
+    ("key: 1", "source_port: »50000", "this kind of tunnel has no `source_port`\n"),
+    ("key: 1", "kind: gre, udp_checksum: »true", "this kind of tunnel has no `udp_checksum`\n"),
+    ("key: 1", "kind: gre-in-udp, source_port: »0", "0 is out of range: 1 to 65535"),
+    ("key: 1", "kind: »gue", "unknown value `gue`\n"),
+    ("key: 1", "transmit: »kernel", "unknown value `kernel`\n"),
+    ("key: 1", "fragment: »outer", "unknown value `outer`\n"),
+    ("key: 1", "ecn: »on", "unknown value `on`\n"),
+    ("key: 1", "dscp: »64", "64 is out of range: 0 to 63"),
+    ("key: 1", "flows: »1000", "1000 is out of range: 1024 to 16777216"),
+    ("key: 1", "mtu_floor: »67", "67 is out of range: 68 to 9216"),
+    ("local: 192.0.2.1", "local: »224.0.0.1", "224.0.0.1 is no address of a host\n"),
+    ("[192.0.2.2]", "[192.0.2.2, »\"fd00::2\"]", "fd00::2/128 cannot be the other end\n"),
+    ("[192.0.2.2]", "[»192.0.2.1]", "the peer 192.0.2.1 is the tunnel's own local address\n"),
+    ("[192.0.2.2]", "[»192.0.2.64/26]", "a network of peers is only received from\n"),
+    ("[192.0.2.2]", "[»192.0.2.65/26], reply_to: 192.0.2.66", "192.0.2.65/26 has bits behind its prefix\n"),
+    ("[192.0.2.2]", "[192.0.2.2], reply_to: »192.0.2.3", "192.0.2.3 is none of the peers\n"),
+    ("[192.0.2.2]", "[192.0.2.0/26], reply_to: »192.0.2.1", "192.0.2.1 is the tunnel's own local address\n"),
+    ("key: 1", "probe: »10.1.0.1", "10.1.0.1 is not behind the tunnel"),
+    ("address: 172.16.0.1", "probe: »10.0.0.1", "a probe needs an address to come from\n"),
+    ("key: 1", "second_address: »172.16.0.2", "a second address of the same family\n"),
+    ("key: 1", "services: [»\"172.16.0.1:0\"]", "`172.16.0.1:0`: expected an address, maybe with a port: "),
+    ("key: 1", "services: [»\"172.16.0.1:53/sctp\"]", "`172.16.0.1:53/sctp`: expected an address, "),
+    ("key: 1", "services: [»224.0.0.5]", "224.0.0.5 is no address of a host"),
+    (
+        "key: 1, address: 172.16.0.1, networks: [10.0.0.0/24]",
+        "services: [10.0.0.9], networks: [»10.0.0.0/24]",
+        "10.0.0.0/24 covers 10.0.0.9, this node's own address in the tunnel\n",
+    ),
+    (
+        "24]}",
+        "24]}, {name: u, local: 192.0.2.1, peers: [»192.0.2.2], key: 1, networks: [10.1.0.0/24]}",
+        "the tunnel `t` has 192.0.2.1, 192.0.2.2 and key 1 already\n",
+    ),
+    (
+        "24]}",
+        "24]}, {name: u, local: 192.0.2.1, peers: [»192.0.2.0/26], reply_to: 192.0.2.3, key: 1, networks: [10.1.0.0/24]}",
+        "the tunnel `t` has 192.0.2.1, 192.0.2.2 and key 1 already\n",
+    ),
+];
+
 fn table() {
+    are_shown(REST, TABLE);
+}
+
+fn of_tunnels() {
+    are_shown(&format!("{REST}tunnels: [{TUNNEL}]\n"), TUNNELS);
+}
+
+fn are_shown(sound: &str, table: &[(&str, &str, &str)]) {
     let mut wrong = Vec::new();
-    for (from, to, shown) in TABLE {
+    for (from, to, shown) in table {
         let yaml = match from.is_empty() {
-            true => format!("{REST}{to}\n"),
-            false => REST.replacen(from, to, 1),
+            true => format!("{sound}{to}\n"),
+            false => sound.replacen(from, to, 1),
         };
         let before = yaml.split_once('»').unwrap_or_else(|| panic!("{from:?} is not there")).0;
         let (line, column) =
@@ -113,7 +171,7 @@ fn table() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(Setup::new(REST).validate().code, 0);
+    assert_eq!(Setup::new(sound).validate().code, 0);
 }
 
 fn several() {

@@ -18,9 +18,13 @@ mod routing;
 mod sockets;
 mod tls;
 mod tunnel_apart;
+mod tunnel_change;
 mod tunnel_failure;
 mod tunnel_hostile;
+mod tunnel_kernel;
+mod tunnel_options;
 mod tunnel_privilege;
+mod tunnel_services;
 mod tunnel_switch;
 mod tunnel_vip;
 mod tunnel_wire;
@@ -50,9 +54,13 @@ pub(crate) fn all() -> Vec<Case> {
         sockets::cases(),
         tls::cases(),
         tunnel_apart::cases(),
+        tunnel_change::cases(),
         tunnel_failure::cases(),
         tunnel_hostile::cases(),
+        tunnel_kernel::cases(),
+        tunnel_options::cases(),
         tunnel_privilege::cases(),
+        tunnel_services::cases(),
         tunnel_switch::cases(),
         tunnel_vip::cases(),
         tunnel_wire::cases(),

@@ -17,6 +17,7 @@ pub(crate) mod python;
 pub(crate) mod requirements;
 pub(crate) mod scratch;
 pub(crate) mod site;
+pub(crate) mod vm;
 pub(crate) mod wait;
 
 pub(crate) use self::case::Case;

@@ -84,9 +84,11 @@ impl Host {
         let network: ipnet::Ipv4Net = address.parse().unwrap();
         self.with_device(device, |netlink, device| {
             let address = network.addr();
-            netlink.add_address(Address { device, address, prefix_len: network.prefix_len() }).unwrap();
+            netlink
+                .add_address(Address { device, address: address.into(), prefix_len: network.prefix_len() })
+                .unwrap();
             netlink.set_up(device).unwrap();
-            let (destination, source) = (network.trunc(), Some(address));
+            let (destination, source) = (network.trunc().into(), Some(address.into()));
             let route =
                 Route { destination, table: MAIN_TABLE, device, gateway: None, source, protocol: STATIC };
             // A host may have the same network on several cables; then the first has the route.
@@ -98,7 +100,7 @@ impl Host {
     pub(crate) fn gateway(&self, device: &str, gateway: Ipv4Addr) {
         self.with_device(device, |netlink, device| {
             let destination = "0.0.0.0/0".parse().unwrap();
-            let gateway = Some(gateway);
+            let gateway = Some(gateway.into());
             let route =
                 Route { destination, table: MAIN_TABLE, device, gateway, source: None, protocol: STATIC };
             netlink.add_route(&route).unwrap();

@@ -294,6 +294,21 @@ impl Program {
         self.stdout.all().join("\n")
     }
 
+    /// The lines on standard output so far.
+    pub(crate) fn stdout_lines(&self) -> Vec<String> {
+        self.stdout.all()
+    }
+
+    /// Whether it has ended its standard output and standard error.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.stdout.has_ended() && self.stderr.has_ended()
+    }
+
+    /// Writes a line to its standard input.
+    pub(crate) fn tell(&mut self, line: &str) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
     /// Ends its standard input.
     pub(crate) fn end_input(&mut self) {
         self.child.stdin = None;

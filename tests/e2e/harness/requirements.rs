@@ -23,6 +23,12 @@ pub(crate) enum Need {
     Scapy,
     /// Open vSwitch.
     OpenVswitch,
+    /// The emulator of a machine with another kernel.
+    Emulator,
+    /// A kernel for that machine.
+    GuestKernel,
+    /// What runs in that machine.
+    Busybox,
     /// The program setpriv.
     Setpriv,
     /// A Docker engine that answers; CI cannot install one.
@@ -57,6 +63,9 @@ impl Need {
             Self::OpenVswitch => ["ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovs-ofctl"]
                 .iter()
                 .all(|program| succeeds(program, &["--version"])),
+            Self::Emulator => super::vm::has_emulator(),
+            Self::GuestKernel => super::vm::has_kernel(),
+            Self::Busybox => super::vm::has_busybox(),
             Self::Setpriv => succeeds("setpriv", &["--version"]),
             Self::Docker => succeeds("docker", &["version"]),
             Self::Lab => Self::Tun.is_met() && succeeds("unshare", &["--map-root-user", "--net", "true"]),
@@ -73,6 +82,11 @@ impl Need {
             Self::Tshark => "tshark",
             Self::Scapy => "a Python with scapy (INGRE_PYTHON or target/venv)",
             Self::OpenVswitch => "Open vSwitch (openvswitch-switch)",
+            Self::Emulator => "qemu-system-x86_64 (qemu-system-x86) on x86-64",
+            Self::GuestKernel => {
+                "a kernel with its modules (linux-image-cloud-amd64 below INGRE_KERNEL, target/kernel or /)"
+            }
+            Self::Busybox => "busybox with httpd (busybox-static)",
             Self::Setpriv => "setpriv",
             Self::Docker => "a Docker engine",
             Self::Lab => "a TUN device (/dev/net/tun) and user namespaces",
@@ -88,4 +102,10 @@ pub(super) fn succeeds(program: &str, arguments: &[&str]) -> bool {
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
+}
+
+/// What a program prints, when it succeeds.
+pub(super) fn prints(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -71,11 +71,12 @@ def packets(arguments):
 
     # Connections into the node: to where it listens on all addresses, and to where it does not.
     for port in [*arguments.ports, 22, 40001]:
-        for destination in [own, arguments.node, "127.0.0.1", "0.0.0.0", arguments.vip]:
+        for destination in [own, "127.0.0.1", "0.0.0.0", arguments.vip]:
             yield mine, "not_ours", outer() / key() / syn(destination, port)
+        yield mine, "loop", outer() / key() / syn(arguments.node, port)
     yield mine, "not_ours", outer() / key() / syn("255.255.255.255", 8080)
     yield mine, "not_ours", outer() / key() / syn("224.0.0.1", 8080)
-    yield mine, "not_ours", outer() / key() / syn(arguments.local, 22)
+    yield mine, "loop", outer() / key() / syn(arguments.local, 22)
     # Through the node to others: the other tenant's RS, and the world.
     for destination in ["10.0.0.11", "10.9.0.1", "198.51.100.77"]:
         yield mine, "not_ours", outer() / key() / syn(destination, 80)
@@ -108,13 +109,14 @@ def packets(arguments):
     yield "", "bad_gre", outer(proto=47) / Raw(bytes.fromhex("60000800") + bytes(12)) / syn(own, 8080)
     yield "", "bad_gre", outer(proto=47) / Raw(bytes.fromhex("2000"))
     yield mine, "bad_gre_checksum", outer() / key(chksum_present=1, chksum=0x1234) / syn(own, 8080)
-    yield mine, "unknown_protocol", outer() / GRE(proto=0x86DD, key_present=1, key=arguments.key) / IPv6()
+    yield mine, "spoofed_inner", outer() / GRE(proto=0x86DD, key_present=1, key=arguments.key) / IPv6(src="fd66::1", dst="fd66::2") / UDP()
     ethernet = Ether() / syn(own, 8080)
     yield mine, "unknown_protocol", outer() / GRE(proto=0x6558, key_present=1, key=arguments.key) / ethernet
     # The kernel puts outer fragments together before anybody looks at them.
     yield mine, "not_ours", fragment(outer() / key() / syn(own, 8080) / bytes(100), fragsize=64)
     # Inner packets that are none, or none that is carried.
-    yield mine, "inner_fragment", outer() / key() / IP(src=server, dst=own, flags="MF", proto=6) / bytes(24)
+    yield mine, "not_ours", outer() / key() / IP(src=server, dst=own, flags="MF", proto=6) / bytes(24)
+    yield mine, "inner_fragment", outer() / key() / IP(src=server, dst=own, frag=3, proto=6) / bytes(24)
     yield mine, "unsupported_protocol", outer() / key() / IP(src=server, dst=own, proto=132) / bytes(24)
     yield mine, "malformed", outer() / key() / Raw(bytes(syn(own, 8080))[:30])
     yield mine, "malformed", outer() / key() / Raw(b"\x45")

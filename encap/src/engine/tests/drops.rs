@@ -1,6 +1,8 @@
 use DropReason::*;
 
 use super::*;
+use crate::config::{Fragment, Kind};
+use crate::wire::ip::Version;
 
 const PLAIN: virtio::Header =
     virtio::Header { flags: 0, gso_type: 0, hdr_len: 0, gso_size: 0, csum_start: 0, csum_offset: 0 };
@@ -10,17 +12,12 @@ fn provoke(reason: DropReason, node: &mut Node) {
     let request = tcp_packet(REQUEST, tcp::ACK, &[], b"x");
     let client = tcp_packet(CLIENT, tcp::SYN, &[], &[]);
     let gre_with = |header: gre::Header| gre_packet(L4, L7, header, &client);
-    let outer_with = |change: &dyn Fn(&mut Vec<u8>)| {
-        let mut outer = from_l4(&client);
-        change(&mut outer);
-        outer
-    };
+    let outer_with = |change: &dyn Fn(&mut [u8])| packets::changed(&from_l4(&client), change);
     let inner_of = |protocol| from_l4(&packet(ip(protocol, RS, VIP), &[0; 40]));
     let sent = match reason {
         Malformed => node.send(PLAIN, &request[..30]),
         BadOffload => node.send(virtio::Header { gso_type: 1, gso_size: 9, ..PLAIN }, &request),
         NoTunnel => node.send_by(1, PLAIN, &request),
-        NotIpv4 => node.send(PLAIN, &[0x60; 60]),
         UnsupportedProtocol => node.send(PLAIN, &packet(ip(ipv4::GRE, OWN, RS), &[0; 8])),
         NoRoute => node.send(PLAIN, &tcp_packet((OWN, 1, Ipv4Addr::new(8, 8, 8, 8), 2), tcp::ACK, &[], &[])),
         ForeignSource => node.send(PLAIN, &tcp_packet((RS, 1, RS, 2), tcp::ACK, &[], &[])),
@@ -39,21 +36,48 @@ fn provoke(reason: DropReason, node: &mut Node) {
             node.batch = Batch::new(60, 1);
             node.send(PLAIN, &request)
         }
+        Loop => node.send(PLAIN, &udp_packet((OWN, 1, L4_SECOND, 2), b"x")),
+        PathTooSmall => {
+            // Three rounds in which only the small probe is answered.
+            for _ in 0..4 {
+                node.batch.clear();
+                assert_eq!(node.engine.poll_probe(node.now), Some(0));
+                node.engine.write_probes(node.now, 0, &mut node.batch);
+                let small = super::inner_of(node.batch.packets().next().unwrap().bytes);
+                assert_eq!(node.receive_plain(&from_l4(&echoed(&small))), None);
+                node.now += Duration::from_secs(5);
+            }
+            node.send(PLAIN, &udp6_packet((OWN6, 1, RS6, 2), b"x"))
+        }
+        UnderlayIgnored => {
+            let error = icmp_message(icmp::Header::fragmentation_needed(1000), &from_l4(&client));
+            assert_eq!(
+                node.engine.handle_underlay_error(node.now, Version::V4, &error),
+                Err(UnderlayIgnored)
+            );
+            node.unmatched.count_drop(UnderlayIgnored);
+            vec![]
+        }
         _ => vec![],
     };
     assert!(sent.is_empty());
     let outer = match reason {
-        Malformed | BadOffload | NoTunnel | NotIpv4 | UnsupportedProtocol | NoRoute | ForeignSource
-        | TooBig | FragmentationNeeded | TooManySegments | BatchFull => return,
+        Malformed | BadOffload | NoTunnel | UnsupportedProtocol | NoRoute | ForeignSource | TooBig
+        | FragmentationNeeded | TooManySegments | BatchFull | Loop | PathTooSmall | UnderlayIgnored => return,
         OuterFragment => outer_with(&|outer| outer[6] = 0x20),
-        NotGre => outer_with(&|outer| outer[9] = 4),
+        NotATunnel => outer_with(&|outer| outer[9] = 50),
         BadGre => outer_with(&|outer| outer[20] |= 0x40),
         UnknownPeer => gre_with(gre::Header { key: None, ..keyed() }),
+        BadUdpChecksum => {
+            let mut datagram = udp_packet((L4, 50_000, L7, udp::GRE_IN_UDP), &from_l4(&client)[20..]);
+            datagram[26..28].copy_from_slice(&[0xab, 0xcd]);
+            datagram
+        }
         BadGreChecksum => gre_with(gre::Header { checksum: Some(1), ..keyed() }),
-        UnknownProtocol => gre_with(gre::Header { protocol: 0x86dd, ..keyed() }),
+        UnknownProtocol => gre_with(gre::Header { protocol: 0x88be, ..keyed() }),
         Nested => inner_of(ipv4::GRE),
         InnerFragment => {
-            from_l4(&packet(ipv4::Header { more_fragments: true, ..ip(ipv4::TCP, RS, VIP) }, &[0; 40]))
+            from_l4(&packet(ipv4::Header { fragment_offset: 8, ..ip(ipv4::TCP, RS, VIP) }, &[0; 40]))
         }
         SpoofedInner => from_l4(&tcp_packet((Ipv4Addr::new(8, 8, 8, 8), 1, VIP, 443), tcp::SYN, &[], &[])),
         NotOurs => from_l4(&tcp_packet((RS, 1, VIP, 444), tcp::SYN, &[], &[])),
@@ -62,14 +86,25 @@ fn provoke(reason: DropReason, node: &mut Node) {
     assert_eq!(node.receive_plain(&outer), None);
 }
 
+/// The tunnel that makes this drop possible.
+fn tunnel_for(reason: DropReason) -> Tunnel {
+    match reason {
+        BadUdpChecksum => Tunnel { kind: Kind::GreInUdp, ..l7() },
+        FragmentationNeeded => Tunnel { fragment: Fragment::Off, ..l7() },
+        PathTooSmall => Tunnel { probe: Some(RS.into()), ..l7_with_v6() },
+        _ => l7(),
+    }
+}
+
 #[test]
 fn every_reason_can_happen() {
     for reason in DropReason::all() {
-        let mut node = Node::new(&[l7()]);
+        let mut node = Node::new(&[tunnel_for(*reason)]);
         provoke(*reason, &mut node);
         assert_eq!(node.drops(), [*reason]);
-        let counters = node.counters.tunnel(0);
-        assert_eq!((counters.packets_out(), counters.packets_in()), (0, 0), "{reason:?}");
+        let counters = node.counters[0].snapshot();
+        let only_probes = *reason == PathTooSmall;
+        assert_eq!((counters.packets_out, counters.packets_in) == (0, 0), !only_probes, "{reason:?}");
     }
 }
 
@@ -83,7 +118,7 @@ fn nothing_from_an_unknown_peer_counts_for_a_tunnel() {
     ] {
         let mut node = Node::new(&[l7()]);
         assert_eq!(node.receive_plain(&outer), None);
-        assert_eq!(node.counters.unmatched().drops(UnknownPeer), 1);
+        assert_eq!(node.unmatched.drops(UnknownPeer), 1);
     }
 }
 
@@ -127,13 +162,13 @@ fn nobody_reaches_an_outer_address_through_a_tunnel() {
     let to = |address| gre_packet(L7, L4, keyed(), &udp_packet((OWN, 1, address, 2), b""));
     assert_eq!(node.receive_plain(&to(L7)), None);
     assert_eq!(node.receive_plain(&to(L4)), None);
-    assert_eq!(node.drops(), [NotOurs, NotOurs]);
+    assert_eq!(node.drops(), [Loop, Loop]);
     assert!(node.receive_plain(&to(Ipv4Addr::new(192, 0, 2, 200))).is_some());
 }
 
 #[test]
 fn an_own_address_is_not_forwarded_to() {
-    let mut node = Node::new(&[Tunnel { address: Some(RS), ..l4() }]);
+    let mut node = Node::new(&[Tunnel { addresses: vec![RS.into()], ..l4() }]);
     let ping = |to| gre_packet(L7, L4, keyed(), &icmp_packet(OWN, to, icmp::ECHO_REQUEST, b""));
     assert_eq!(node.receive_plain(&ping(RS)), None);
     assert_eq!(node.drops(), [NotOurs]);

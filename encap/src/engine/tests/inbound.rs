@@ -20,8 +20,8 @@ fn an_answer_is_delivered_as_it_came() {
     assert_eq!(node.receive_plain(&from_l4(&inner)), Some(inner.clone()));
     let padded = [&from_l4(&inner)[..], &[0; 20]].concat();
     assert_eq!(node.receive_plain(&padded), Some(inner), "padding of the link is cut");
-    let counters = node.counters.tunnel(0);
-    assert_eq!((counters.packets_in(), counters.bytes_in()), (2, 2 * (28 + 46)));
+    let counters = node.counters[0].snapshot();
+    assert_eq!((counters.packets_in, counters.bytes_in), (2, 2 * (28 + 46)));
 }
 
 #[test]
@@ -32,9 +32,9 @@ fn a_merged_packet_stays_merged() {
     let (out, packet) = node.receive(merged(header, 28), &from_l4(&inner)).unwrap();
     assert_eq!(packet, inner);
     assert_eq!(out, virtio::Header { hdr_len: 52, csum_start: 20, ..header });
-    let counters = node.counters.tunnel(0);
+    let counters = node.counters[0].snapshot();
     let bytes = 28 + 52 + 3500 + 2 * (28 + 52);
-    assert_eq!((counters.packets_in(), counters.bytes_in()), (3, bytes), "as many as it was merged from");
+    assert_eq!((counters.packets_in, counters.bytes_in), (3, bytes), "as many as it was merged from");
 }
 
 #[test]
@@ -101,8 +101,7 @@ fn congestion_is_carried_inward() {
     inner[10..12].copy_from_slice(&[0, 0]);
     let checksum = naive(&[&inner[..20]]);
     inner[10..12].copy_from_slice(&checksum.to_be_bytes());
-    let mut outer = from_l4(&inner);
-    outer[1] = 0b11;
+    let outer = packets::marked(&from_l4(&inner), 0b11);
     let packet = node.receive_plain(&outer).unwrap();
     assert_eq!(packet[1], 0b11);
     verify(&packet);
@@ -120,7 +119,6 @@ fn clients_reach_listeners_and_nothing_else() {
         syn((VIP, 80)),
         syn((OWN, 443)),
         syn((Ipv4Addr::new(10, 99, 0, 2), 443)),
-        syn((L7, 443)),
         udp_packet((RS, 5555, VIP, 443), b"quic"),
         udp_packet((RS, 53, OWN, 53), b"unasked"),
         tcp_packet(ANSWER, tcp::ACK, &[], b"unasked"),
@@ -176,12 +174,12 @@ fn tenants_with_equal_addresses_stay_apart() {
     let mut by = |key| {
         let outer = gre_packet(L4, L7, gre::Header { key, ..keyed() }, &answer);
         let mut frame = tun_frame(virtio::Header::default(), &[&[0; LINK][..], &outer].concat());
-        node.engine.handle_tunnel_input(node.now, LINK, &mut frame).map(|delivery| delivery.tunnel)
+        node.deliver(&mut frame).pop().map(|delivery| delivery.tunnel)
     };
     assert_eq!([KEY, Some(2), None, Some(3)].map(&mut by), [None, Some(1), None, None]);
-    let drops = |index| node.counters.tunnel(index).drops(DropReason::NotOurs);
+    let drops = |index: usize| node.counters[index].drops(DropReason::NotOurs);
     assert_eq!([0, 1, 2].map(drops), [1, 0, 1]);
-    assert_eq!(node.counters.unmatched().drops(DropReason::UnknownPeer), 1);
+    assert_eq!(node.unmatched.drops(DropReason::UnknownPeer), 1);
 }
 
 #[test]
@@ -216,4 +214,29 @@ fn a_gre_checksum_in_front_of_merged_packets_is_the_kernels_business() {
     let outer = gre_packet(L4, L7, gre::Header { checksum: Some(0xbad), ..keyed() }, &inner);
     assert!(node.receive(header, &outer).is_some());
     assert_eq!(node.drops(), []);
+}
+
+#[test]
+fn a_gre_checksum_left_open_is_taken_and_nothing_else_is_open() {
+    let mut node = open();
+    let inner = tcp_packet(ANSWER, tcp::ACK, &[], b"x");
+    let open = virtio::Header {
+        flags: virtio::NEEDS_CSUM,
+        csum_start: (LINK + 20) as u16,
+        csum_offset: 4,
+        ..Default::default()
+    };
+    let outer = gre_packet(L4, L7, gre::Header { checksum: Some(0xbad), ..keyed() }, &inner);
+    assert_eq!(node.receive(open, &outer), Some((virtio::Header::default(), inner.clone())));
+    assert_eq!(node.drops(), []);
+    for wrong in [
+        virtio::Header { csum_start: (LINK + 24) as u16, ..open },
+        virtio::Header { csum_offset: 6, ..open },
+        virtio::Header { gso_type: virtio::GSO_TCPV4, gso_size: 1, ..open },
+    ] {
+        assert_eq!(node.receive(wrong, &outer), None, "{wrong:?}");
+    }
+    // Without a checksum the key is there.
+    assert_eq!(node.receive(open, &from_l4(&inner)), None);
+    assert_eq!(node.drops(), [DropReason::BadOffload; 4]);
 }

@@ -44,7 +44,7 @@ fn a_connection_through_both_nodes() {
 #[test]
 fn an_l4_node_answers_the_node_that_asked() {
     let second = Ipv4Addr::new(192, 0, 2, 8);
-    let mut far = Node::new(&[Tunnel { peers: vec![L7, second], ..l4() }]);
+    let mut far = Node::new(&[Tunnel { peers: vec![L7.into(), second.into()], ..l4() }]);
     let syn = tcp_packet(REQUEST, tcp::SYN, &[], &[]);
     assert!(far.receive_plain(&gre_packet(second, L4, keyed(), &syn)).is_some());
     let answer = tcp_packet(ANSWER, tcp::SYN | tcp::ACK, &[], &[]);
@@ -80,7 +80,7 @@ proptest! {
     #[test]
     fn random_bytes_do_no_harm(mut bytes in prop::collection::vec(any::<u8>(), 0..200), link_len in 0usize..30) {
         let mut node = Node::new(&[l7()]);
-        node.engine.handle_tunnel_input(node.now, link_len, &mut bytes);
+        node.engine.handle_tunnel_input(node.now, link_len, &mut bytes, &mut Vec::new());
         node.engine.handle_tun_input(node.now, 0, &mut bytes, &mut node.batch);
     }
 
@@ -103,8 +103,8 @@ proptest! {
         let header = open_checksum(&mut inner, gso_type, 7);
         let mut frame = spoil(tun_frame(header, &inner));
         node.engine.handle_tun_input(node.now, 0, &mut frame, &mut node.batch);
-        for (packet, _) in node.batch.packets() {
-            let (ip, _) = ipv4::Header::parse(packet).unwrap();
+        for packet in node.batch.packets() {
+            let (ip, _) = ipv4::Header::parse(packet.bytes).unwrap();
             prop_assert!(ip.total_length <= MTU + 28 && ip.source == L7);
         }
         let mut inner = tcp_packet(CLIENT, flags, MSS_1460, &[5; 40]);
@@ -112,9 +112,9 @@ proptest! {
         header.csum_start += (LINK + 28) as u16;
         let mut frame = spoil(tun_frame(header, &[&[0; LINK][..], &from_l4(&inner)].concat()));
         let len = frame.len();
-        if let Some(delivery) = node.engine.handle_tunnel_input(node.now, LINK, &mut frame) {
+        for delivery in node.deliver(&mut frame) {
             prop_assert!(delivery.range.end <= len);
-            let (_, packet) = virtio::Header::parse(&frame[delivery.range]).unwrap();
+            let packet = &frame[delivery.range];
             let (ip, _) = ipv4::Header::parse(packet).unwrap();
             prop_assert_eq!(usize::from(ip.total_length), packet.len());
         }

@@ -1,27 +1,47 @@
 //! Packets made by hand, and an L7 node and an L4 node that face each other.
 
+mod checklist_fragments;
+mod checklist_gre;
+mod checklist_ipv6;
+mod checklist_marks;
+mod checklist_pmtu;
+mod checklist_udp;
 mod drops;
+mod hostile;
 mod inbound;
+mod live;
+mod matrix;
 mod mirror;
+mod nested;
+mod node;
 mod outbound;
+mod packets;
+mod pairs;
+mod peer_networks;
+mod pieces;
+mod probing;
+mod services;
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::node::{Node, Sent, tun_frame};
 use super::*;
 use crate::batch::Batch;
-use crate::config::{ForwardTo, Isolation};
+use crate::config::ForwardTo;
 use crate::metrics::DropReason;
 use crate::wire::checksum::Sum;
 use crate::wire::checksum::tests::naive;
-use crate::wire::{gre, icmp, ipv4, tcp, udp, virtio};
+use crate::wire::{gre, icmp, ipv4, ipv6, tcp, udp, virtio};
 
 pub(super) const L7: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
 pub(super) const L4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 4);
 pub(super) const L4_SECOND: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 5);
 pub(super) const OWN: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 1);
 pub(super) const RS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
+pub(super) const OWN6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+pub(super) const RS6: Ipv6Addr = Ipv6Addr::new(0xfd10, 0, 0, 0, 0, 0, 0, 0x10);
 pub(super) const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 pub(super) const KEY: Option<u32> = Some(0x0102_0304);
 pub(super) const LINK: usize = 14;
@@ -30,104 +50,43 @@ pub(super) const MTU: u16 = 1472;
 /// The L7 node: opens connections from `OWN`, listens on `VIP:443`.
 pub(super) fn l7() -> Tunnel {
     Tunnel {
-        name: "t".into(),
-        local: L7,
-        peers: vec![L4, L4_SECOND],
         key: KEY,
-        interface: None,
-        device: "t0".into(),
-        address: Some(OWN),
-        networks: vec!["10.0.0.0/8".parse().unwrap(), "192.0.2.0/24".parse().unwrap()],
-        vips: vec![SocketAddrV4::new(VIP, 443)],
-        isolation: Isolation::Device,
-        mtu: None,
+        addresses: vec![OWN.into()],
+        vips: vec![SocketAddr::new(VIP.into(), 443)],
         ttl: 63,
-        forward: vec![],
+        ..Tunnel::new(
+            "t",
+            L7.into(),
+            vec![L4.into(), L4_SECOND.into()],
+            nets(&["10.0.0.0/8", "192.0.2.0/24"]),
+        )
     }
+}
+
+/// The same, which carries IPv6 as well.
+pub(super) fn l7_with_v6() -> Tunnel {
+    let mut tunnel = l7();
+    tunnel.addresses.push(OWN6.into());
+    tunnel.networks.extend(nets(&["fd10::/16"]));
+    tunnel
 }
 
 /// The L4 node: hands everything for 10/8 on.
 pub(super) fn l4() -> Tunnel {
     let forward = ForwardTo { device: "rs0".into(), networks: vec!["10.0.0.0/8".parse().unwrap()] };
     Tunnel {
-        local: L4,
-        peers: vec![L7],
-        address: None,
-        networks: vec![Ipv4Addr::new(100, 64, 0, 1).into(), VIP.into()],
+        local: L4.into(),
+        peers: vec![L7.into()],
+        addresses: vec![],
+        networks: vec![IpAddr::V4(OWN).into(), IpAddr::V4(VIP).into()],
         vips: vec![],
         forward: vec![forward],
         ..l7()
     }
 }
 
-/// An engine, a clock and a batch.
-pub(super) struct Node {
-    pub(super) engine: Engine,
-    pub(super) counters: Arc<Counters>,
-    pub(super) batch: Batch,
-    pub(super) now: Instant,
-}
-
-impl Node {
-    pub(super) fn new(tunnels: &[Tunnel]) -> Self {
-        Self::with_mtu(tunnels, MTU)
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
-    pub(super) fn with_mtu(tunnels: &[Tunnel], mtu: u16) -> Self {
-        let counters = Arc::new(Counters::new(tunnels.iter().map(|tunnel| tunnel.name.clone()).collect()));
-        let engine = Engine::new(tunnels, &vec![mtu; tunnels.len()], Arc::clone(&counters), 1);
-        let batch = Batch::new(MAX_FRAME_BYTES_OUT, MAX_FRAME_PACKETS_OUT);
-        Self { engine, counters, batch, now: Instant::now() }
-    }
-
-    /// What the network is given for one frame of the TUN, and by which peers.
-    pub(super) fn send(&mut self, header: virtio::Header, packet: &[u8]) -> Vec<(Vec<u8>, Ipv4Addr)> {
-        self.send_by(0, header, packet)
-    }
-
-    pub(super) fn send_by(
-        &mut self,
-        tunnel: usize,
-        header: virtio::Header,
-        packet: &[u8],
-    ) -> Vec<(Vec<u8>, Ipv4Addr)> {
-        self.batch.clear();
-        self.engine.handle_tun_input(self.now, tunnel, &mut tun_frame(header, packet), &mut self.batch);
-        self.batch.packets().map(|(packet, to)| (packet.to_vec(), to)).collect()
-    }
-
-    /// What the TUN is given for one outer packet.
-    pub(super) fn receive(
-        &mut self,
-        header: virtio::Header,
-        outer: &[u8],
-    ) -> Option<(virtio::Header, Vec<u8>)> {
-        let mut frame = tun_frame(header, &[&[0xee; LINK], outer].concat());
-        let delivery = self.engine.handle_tunnel_input(self.now, LINK, &mut frame)?;
-        let (header, packet) = virtio::Header::parse(&frame[delivery.range]).unwrap();
-        Some((header, packet.to_vec()))
-    }
-
-    /// As `receive`, for a packet that is not merged.
-    pub(super) fn receive_plain(&mut self, outer: &[u8]) -> Option<Vec<u8>> {
-        let (header, packet) = self.receive(virtio::Header::default(), outer)?;
-        assert_eq!(header, virtio::Header::default());
-        Some(packet)
-    }
-
-    /// All drops so far, of all tunnels.
-    pub(super) fn drops(&self) -> Vec<DropReason> {
-        let snapshot = self.counters.snapshot();
-        let all = snapshot.iter().flat_map(|(_, counters)| counters.drops.clone());
-        all.flat_map(|(reason, count)| std::iter::repeat_n(reason, count as usize)).collect()
-    }
-}
-
-pub(super) fn tun_frame(header: virtio::Header, packet: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0; virtio::LEN];
-    header.emit(&mut frame).unwrap();
-    [&frame, packet].concat()
+pub(super) fn nets(text: &[&str]) -> Vec<ipnet::IpNet> {
+    text.iter().map(|net| net.parse().unwrap()).collect()
 }
 
 pub(super) fn ip(protocol: u8, source: Ipv4Addr, destination: Ipv4Addr) -> ipv4::Header<'static> {
@@ -191,13 +150,58 @@ pub(super) fn udp_packet(ends: (Ipv4Addr, u16, Ipv4Addr, u16), data: &[u8]) -> V
     packet(ip(ipv4::UDP, source, destination), &datagram)
 }
 
-pub(super) fn icmp_packet(source: Ipv4Addr, destination: Ipv4Addr, kind: u8, quoted: &[u8]) -> Vec<u8> {
+/// A UDP packet over IPv6 with a right checksum.
+pub(super) fn udp6_packet(ends: (Ipv6Addr, u16, Ipv6Addr, u16), data: &[u8]) -> Vec<u8> {
+    let (source, source_port, destination, destination_port) = ends;
+    let length = (udp::LEN + data.len()) as u16;
+    let mut header = udp::Header { source_port, destination_port, length, checksum: 0 };
+    let mut datagram = vec![0; usize::from(length)];
+    header.emit(&mut datagram).unwrap().copy_from_slice(data);
+    header.checksum = Sum::pseudo(source, destination, ipv6::UDP, length).bytes(&datagram).finish();
+    header.emit(&mut datagram).unwrap();
+    packet6(ipv6::UDP, source, destination, &datagram)
+}
+
+/// An IPv6 packet.
+pub(super) fn packet6(next_header: u8, source: Ipv6Addr, destination: Ipv6Addr, payload: &[u8]) -> Vec<u8> {
+    let payload_length = payload.len() as u16;
+    let (traffic_class, flow_label, hop_limit) = (0, 0, 64);
+    let header = ipv6::Header {
+        traffic_class,
+        flow_label,
+        payload_length,
+        next_header,
+        hop_limit,
+        source,
+        destination,
+    };
+    let mut bytes = vec![0; ipv6::LEN + payload.len()];
+    header.emit(&mut bytes).unwrap().copy_from_slice(payload);
+    bytes
+}
+
+/// The reply of a host to an echo request over IPv4.
+pub(super) fn echoed(request: &[u8]) -> Vec<u8> {
+    let (ip, message) = ipv4::Header::parse(request).unwrap();
+    let mut message = message.to_vec();
+    (message[0], message[2], message[3]) = (icmp::ECHO_REPLY, 0, 0);
+    let checksum = naive(&[&message]).to_be_bytes();
+    message[2..4].copy_from_slice(&checksum);
+    packet(ipv4::Header { source: ip.destination, destination: ip.source, ..ip }, &message)
+}
+
+/// An ICMP message about a packet, from the ICMP header on.
+pub(super) fn icmp_message(mut header: icmp::Header, quoted: &[u8]) -> Vec<u8> {
     let mut message = vec![0; icmp::LEN + quoted.len()];
-    let mut header = icmp::Header { kind, code: 0, checksum: 0, rest: [0; 4] };
     header.emit(&mut message).unwrap().copy_from_slice(quoted);
     header.checksum = naive(&[&message]);
     header.emit(&mut message).unwrap();
-    packet(ip(ipv4::ICMP, source, destination), &message)
+    message
+}
+
+pub(super) fn icmp_packet(source: Ipv4Addr, destination: Ipv4Addr, kind: u8, quoted: &[u8]) -> Vec<u8> {
+    let header = icmp::Header { kind, code: 0, checksum: 0, rest: [0; 4] };
+    packet(ip(ipv4::ICMP, source, destination), &icmp_message(header, quoted))
 }
 
 /// Leaves only the sum of the pseudo-header in the checksum field, as the kernel does; returns what it says then.
@@ -292,7 +296,7 @@ fn a_sweep_is_bounded_and_fair() {
         node.send_by(usize::from(port > 2900), virtio::Header::default(), &syn);
     }
     let mut now = node.now + Duration::from_secs(40);
-    let left = |node: &Node| [0, 1].map(|index| node.engine.tunnels[index].flows.len());
+    let left = |node: &Node| [0, 1].map(|index| node.engine.tunnels[index].as_ref().unwrap().flows.len());
     let steps = [[2901 - SWEEP_BUDGET, 99], [2901 - 2 * SWEEP_BUDGET + 99, 0], [0, 0]];
     for (step, expected) in steps.into_iter().enumerate() {
         node.engine.handle_timeout(now);

@@ -16,8 +16,8 @@ fn the_bytes_on_the_wire() {
     ];
     assert_eq!(naive(&[&outer[..20]]), 0);
     assert_eq!(sent, [([&outer[..], &inner].concat(), L4)]);
-    let counters = node.counters.tunnel(0);
-    assert_eq!((counters.packets_out(), counters.bytes_out()), (1, 58));
+    let counters = node.counters[0].snapshot();
+    assert_eq!((counters.packets_out, counters.bytes_out), (1, 58));
 }
 
 #[test]
@@ -78,9 +78,9 @@ fn segments_never_exceed_the_mtu() {
             assert!(inner.len() <= usize::from(mtu));
             assert_eq!(inner[33] & 0x80 != 0, index == 0, "CWR of {index}");
         }
-        let counters = node.counters.tunnel(0);
+        let counters = node.counters[0].snapshot();
         let bytes: usize = sent.iter().map(|(outer, _)| outer.len()).sum();
-        assert_eq!((counters.packets_out(), counters.bytes_out()), (sent.len() as u64, bytes as u64));
+        assert_eq!((counters.packets_out, counters.bytes_out), (sent.len() as u64, bytes as u64));
     }
 }
 
@@ -196,5 +196,5 @@ fn a_frame_is_sent_whole_or_not_at_all() {
     node.engine.handle_tun_input(node.now, 0, &mut tun_frame(header, &inner), &mut node.batch);
     assert_eq!((node.batch.len(), node.batch.bytes()), (1, 28 + 41));
     assert_eq!(node.drops(), [DropReason::BatchFull]);
-    assert_eq!(node.counters.tunnel(0).packets_out(), 1);
+    assert_eq!(node.counters[0].snapshot().packets_out, 1);
 }

@@ -30,6 +30,8 @@ pub struct Link {
     pub mtu: u32,
     /// Hardware type, `ARPHRD_*`.
     pub kind: u16,
+    /// Ethernet address, when it has one.
+    pub mac: Option<[u8; 6]>,
     /// Whether it is administratively up.
     pub up: bool,
     /// Whether packets pass: up, with a carrier that the kernel has taken notice of (RFC 2863 operational state).
@@ -245,12 +247,13 @@ fn header(index: u32, flags: u32, mask: u32) -> [u8; HEADER_LEN] {
     bytes
 }
 
-fn parse(payload: &[u8]) -> Option<Link> {
+pub(super) fn parse(payload: &[u8]) -> Option<Link> {
     let mut link = Link {
         index: message::u32_at(payload, 4)?,
         name: String::new(),
         mtu: 0,
         kind: message::u16_at(payload, 2)?,
+        mac: None,
         up: message::u32_at(payload, 8)? & libc::IFF_UP as u32 != 0,
         running: message::u32_at(payload, 8)? & libc::IFF_RUNNING as u32 != 0,
     };
@@ -258,6 +261,7 @@ fn parse(payload: &[u8]) -> Option<Link> {
         match kind {
             libc::IFLA_IFNAME => link.name = message::string(value),
             libc::IFLA_MTU => link.mtu = message::u32_at(value, 0)?,
+            libc::IFLA_ADDRESS => link.mac = value.try_into().ok(),
             _ => {}
         }
     }

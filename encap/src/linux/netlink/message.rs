@@ -142,11 +142,6 @@ pub(super) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(offset..offset.checked_add(4)?)?.try_into().ok()?))
 }
 
-/// An IPv4 address attribute.
-pub(super) fn ipv4(value: &[u8]) -> Option<std::net::Ipv4Addr> {
-    Some(<[u8; 4]>::try_from(value).ok()?.into())
-}
-
 /// A zero-terminated string attribute.
 pub(super) fn string(value: &[u8]) -> String {
     let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());

@@ -2,13 +2,17 @@
 //!
 //! A [`Netlink`] belongs to the network namespace in which it was opened. Every request waits for the kernel's
 //! acknowledgement, and a refusal carries the error number, what was attempted and the kernel's own words
-//! (extended acknowledgement). Never subscribes to anything.
+//! (extended acknowledgement). A [`Watch`] is told of changes instead of asking.
 
 mod address;
+mod family;
 mod link;
 mod message;
+mod neighbour;
+mod netfilter;
 mod route;
 mod rule;
+mod watch;
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -19,9 +23,13 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 use message::{Answer, Message};
 
 pub use address::Address;
+pub use family::Family;
 pub use link::{Ipv4Setting, Link};
-pub use route::{Route, RouteTo};
+pub use neighbour::Neighbour;
+pub use netfilter::drop_before_routing;
+pub use route::{Route, RouteKind, RouteTo};
 pub use rule::{Rule, RuleAction};
+pub use watch::{Event, Watch};
 
 /// Longest wait for the kernel, which answers within the system call unless it is very busy.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -109,6 +117,33 @@ impl Netlink {
     /// Sends a request and waits for its acknowledgement.
     fn request(&mut self, attempt: &str, message: Message) -> Result<()> {
         self.exchange(attempt, message, |_| {})
+    }
+
+    /// Sends a request for a list of one family and hands the payload of every entry to `each`. Where IPv6 is off its
+    /// lists are empty.
+    fn dump(
+        &mut self,
+        attempt: &str,
+        family: Family,
+        message: Message,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<()> {
+        // A kernel without the family answers with what others have.
+        let is_of_family = |payload: &[u8]| payload.first() == Some(&family.number());
+        let result = self.exchange(attempt, message, |answer| {
+            if is_of_family(answer.payload) {
+                each(answer.payload);
+            }
+        });
+        match result {
+            Err(error)
+                if family == Family::Ipv6
+                    && matches!(error.errno(), Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP)) =>
+            {
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     /// Sends a request and hands every message of its answer to `each`, until the end of the dump or the

@@ -1,11 +1,15 @@
-//! IPv4 routing rules: which table answers for packets of a device.
+//! Routing rules: which table answers for packets of a device or of an address.
 
+use std::net::IpAddr;
+
+use super::family::{self, Family};
 use super::message::{self, Message};
 use super::{Netlink, Result};
 
 /// Length of `fib_rule_hdr`: family, lengths, TOS, table, two reserved bytes, action, flags.
 const HEADER_LEN: usize = 12;
 // linux/fib_rules.h
+const FRA_SRC: u16 = 2;
 const FRA_IIFNAME: u16 = 3;
 const FRA_PRIORITY: u16 = 6;
 const FRA_TABLE: u16 = 15;
@@ -14,15 +18,19 @@ const FRA_PROTOCOL: u16 = 21;
 const FR_ACT_TO_TBL: u8 = 1;
 const FR_ACT_UNREACHABLE: u8 = 7;
 
-/// A routing rule that looks only at devices.
+/// A routing rule that looks only at devices and at the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
+    /// Whose packets it looks at.
+    pub family: Family,
     /// Place in the list; smaller comes first.
     pub priority: u32,
     /// Packets that arrived by this device.
     pub input: Option<String>,
     /// Packets whose socket is bound to this device.
     pub output: Option<String>,
+    /// Packets from this address.
+    pub source: Option<IpAddr>,
     /// What to do with them.
     pub action: RuleAction,
     /// Who made the rule; the kernel only keeps the number.
@@ -57,25 +65,28 @@ impl Netlink {
         self.request(&format!("delete the rule {rule:?}"), encode(libc::RTM_DELRULE, flags, rule))
     }
 
-    /// All IPv4 rules that carry `protocol`.
+    /// All rules of both families that carry `protocol`.
     ///
     /// # Errors
     /// When the kernel refuses the dump.
     pub fn rules(&mut self, protocol: u8) -> Result<Vec<Rule>> {
-        let mut header = [0; HEADER_LEN];
-        header[0] = libc::AF_INET as u8;
-        let message = Message::new(libc::RTM_GETRULE, libc::NLM_F_REQUEST | libc::NLM_F_DUMP, &header);
         let mut rules = Vec::new();
-        self.exchange("list the routing rules", message, |answer| {
-            rules.extend(parse(answer.payload).filter(|rule| rule.protocol == protocol));
-        })?;
+        for family in Family::ALL {
+            let mut header = [0; HEADER_LEN];
+            header[0] = family.number();
+            let message = Message::new(libc::RTM_GETRULE, libc::NLM_F_REQUEST | libc::NLM_F_DUMP, &header);
+            self.dump("list the routing rules", family, message, |payload| {
+                rules.extend(parse(payload).filter(|rule| rule.protocol == protocol));
+            })?;
+        }
         Ok(rules)
     }
 }
 
 fn encode(kind: u16, flags: i32, rule: &Rule) -> Message {
     let mut header = [0; HEADER_LEN];
-    header[0] = libc::AF_INET as u8;
+    header[0] = rule.family.number();
+    header[2] = if rule.source.is_some() { rule.family.bits() } else { 0 };
     header[7] = match rule.action {
         RuleAction::Lookup(_) => FR_ACT_TO_TBL,
         RuleAction::Unreachable => FR_ACT_UNREACHABLE,
@@ -84,6 +95,9 @@ fn encode(kind: u16, flags: i32, rule: &Rule) -> Message {
     message.attribute_u32(FRA_PRIORITY, rule.priority).attribute(FRA_PROTOCOL, &[rule.protocol]);
     if let RuleAction::Lookup(table) = rule.action {
         message.attribute_u32(FRA_TABLE, table);
+    }
+    if let Some(source) = rule.source {
+        message.attribute_address(FRA_SRC, source);
     }
     if let Some(device) = &rule.input {
         message.attribute_string(FRA_IIFNAME, device);
@@ -97,12 +111,20 @@ fn encode(kind: u16, flags: i32, rule: &Rule) -> Message {
 fn parse(payload: &[u8]) -> Option<Rule> {
     let mut table = u32::from(*payload.get(4)?);
     // The kernel leaves the priority out when it is zero.
-    let mut rule =
-        Rule { priority: 0, input: None, output: None, action: RuleAction::Unreachable, protocol: 0 };
+    let mut rule = Rule {
+        family: Family::from_number(*payload.first()?)?,
+        priority: 0,
+        input: None,
+        output: None,
+        source: None,
+        action: RuleAction::Unreachable,
+        protocol: 0,
+    };
     for (kind, value) in message::attributes_after(payload, HEADER_LEN) {
         match kind {
             FRA_IIFNAME => rule.input = Some(message::string(value)),
             FRA_OIFNAME => rule.output = Some(message::string(value)),
+            FRA_SRC => rule.source = family::address(value),
             FRA_PRIORITY => rule.priority = message::u32_at(value, 0)?,
             FRA_TABLE => table = message::u32_at(value, 0)?,
             FRA_PROTOCOL => rule.protocol = *value.first()?,

@@ -1,20 +1,14 @@
-//! The Linux edges against a real kernel, in network namespaces that the tests make. Without root every test
-//! says why it is skipped.
+//! Links, namespaces and the programs in them.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
-
-mod common;
-
-use std::net::Ipv4Addr;
 use std::os::fd::AsFd as _;
-use std::process::ExitCode;
 
-use common::{A, B, case, pair, run};
 use encap::linux::namespace::Namespace;
-use encap::linux::netlink::{Address, Ipv4Setting, Netlink, Route, Rule, RuleAction};
+use encap::linux::netlink::{Ipv4Setting, Netlink};
 
-fn main() -> ExitCode {
-    run(vec![
+use super::common::{A, B, Case, case, pair};
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
         case("links_can_be_made_found_changed_and_deleted", links_can_be_made_found_changed_and_deleted),
         case(
             "settings_of_a_device_can_be_changed_without_proc",
@@ -22,12 +16,10 @@ fn main() -> ExitCode {
         ),
         case("a_veth_reaches_the_other_namespace", a_veth_reaches_the_other_namespace),
         case("a_link_can_be_moved", a_link_can_be_moved),
-        case("addresses_routes_and_rules_come_and_go", addresses_routes_and_rules_come_and_go),
         case("a_program_starts_inside_a_namespace", a_program_starts_inside_a_namespace),
-    ])
+    ]
 }
 
-const PROTOCOL: u8 = 71;
 fn links_can_be_made_found_changed_and_deleted() {
     let outside = Netlink::open().unwrap().links().unwrap();
     Namespace::new()
@@ -108,71 +100,6 @@ fn a_link_can_be_moved() {
     })
     .unwrap();
     assert!(to.run_in(|| Netlink::open().unwrap().link("moves").unwrap()).unwrap().is_some());
-}
-
-fn addresses_routes_and_rules_come_and_go() {
-    let (left, _right) = pair();
-    left.run_in(|| {
-        let mut netlink = Netlink::open().unwrap();
-        let device = netlink.link("left").unwrap().unwrap().index;
-        let address = Address { device, address: "172.16.0.1".parse().unwrap(), prefix_len: 32 };
-        netlink.add_address(address).unwrap();
-        assert_eq!(netlink.add_address(address).unwrap_err().errno(), Some(libc::EEXIST));
-        assert!(netlink.addresses().unwrap().contains(&address));
-
-        let table = 0x1A00_0005;
-        let route = Route {
-            destination: "10.0.0.0/24".parse().unwrap(),
-            table,
-            device,
-            gateway: None,
-            source: Some(address.address),
-            protocol: PROTOCOL,
-        };
-        let via = Route { destination: "10.1.0.0/16".parse().unwrap(), gateway: Some(B), ..route.clone() };
-        netlink.add_route(&route).unwrap();
-        netlink.add_route(&via).unwrap();
-        assert_eq!(netlink.add_route(&route).unwrap_err().errno(), Some(libc::EEXIST));
-        assert_eq!(netlink.routes(PROTOCOL).unwrap(), [route.clone(), via.clone()]);
-
-        let destination = Ipv4Addr::new(10, 0, 0, 9);
-        assert_eq!(netlink.route_to(destination, None).unwrap_err().errno(), Some(libc::ENETUNREACH));
-        let rule = Rule {
-            priority: 100,
-            input: None,
-            output: Some("left".into()),
-            action: RuleAction::Lookup(table),
-            protocol: PROTOCOL,
-        };
-        let input = Rule { input: Some("left".into()), output: None, ..rule.clone() };
-        let last = Rule { priority: 101, action: RuleAction::Unreachable, ..input.clone() };
-        for rule in [&rule, &last, &input] {
-            netlink.add_rule(rule).unwrap();
-        }
-        let mut rules = netlink.rules(PROTOCOL).unwrap();
-        rules.sort_by_key(|rule| (rule.priority, rule.input.is_some()));
-        assert_eq!(rules, [rule.clone(), input.clone(), last.clone()]);
-
-        // Only a socket bound to the device finds the table.
-        assert_eq!(netlink.route_to(destination, None).unwrap_err().errno(), Some(libc::ENETUNREACH));
-        let way = netlink.route_to(destination, Some(device)).unwrap();
-        assert_eq!((way.device, way.source, way.gateway), (device, Some(address.address), None));
-        let way = netlink.route_to("10.1.2.3".parse().unwrap(), Some(device)).unwrap();
-        assert_eq!(way.gateway, Some(B));
-        // What the table does not have the kernel takes to be on the link itself, whatever the rules say
-        // (ip_route_output_key_hash_rcu): the engine has to refuse it.
-        let way = netlink.route_to("10.2.0.1".parse().unwrap(), Some(device)).unwrap();
-        assert_eq!((way.device, way.gateway), (device, None));
-
-        for rule in [&rule, &last, &input] {
-            netlink.delete_rule(rule).unwrap();
-        }
-        assert_eq!(netlink.delete_rule(&rule).unwrap_err().errno(), Some(libc::ENOENT));
-        netlink.delete_route(&route).unwrap();
-        netlink.delete_route(&via).unwrap();
-        assert!(netlink.routes(PROTOCOL).unwrap().is_empty() && netlink.rules(PROTOCOL).unwrap().is_empty());
-    })
-    .unwrap();
 }
 
 fn a_program_starts_inside_a_namespace() {

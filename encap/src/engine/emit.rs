@@ -1,0 +1,197 @@
+//! Writes packets for the network, each with its outer headers, into a batch.
+
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
+use std::net::IpAddr;
+
+use super::MAX_FRAME_PACKETS_OUT;
+use super::inner::Inner;
+use super::state::State;
+use super::wrap::Wrap;
+use crate::batch::{Batch, Gso};
+use crate::fragment::Fragments;
+use crate::metrics::DropReason;
+use crate::mtu;
+use crate::segment::{SuperPacket, copy_finished};
+use crate::tunnel::Seeded;
+use crate::tunnel::flows::PeerIndex;
+use crate::wire::WireError;
+
+/// Most datagrams that the kernel cuts one into (`UDP_MAX_SEGMENTS` before Linux 6.9).
+const MERGED_MAX: usize = 64;
+
+/// How the packets for the network are made from the one of the TUN.
+pub(super) enum Cut<'a> {
+    /// It is copied.
+    Whole,
+    /// It is copied and its checksum finished.
+    Finish,
+    /// It is cut.
+    Segments(SuperPacket<'a>),
+    /// It is fragmented, and each fragment is wrapped.
+    Fragments(Fragments<'a>),
+    /// It is cut, and what is still longer than `limit` fragmented.
+    FragmentedSegments { segments: SuperPacket<'a>, limit: usize },
+    /// It is wrapped, and the outer packet is fragmented to `limit` bytes.
+    Delivery { limit: usize, identification: u32 },
+}
+
+impl State {
+    /// Returns the number of packets on the wire.
+    pub(super) fn emit(
+        &mut self,
+        packet: &[u8],
+        inner: &Inner,
+        cut: &Cut<'_>,
+        peer: PeerIndex,
+        out: &mut Batch,
+    ) -> Result<usize, DropReason> {
+        let entropy = if self.style.wants_entropy() { self.entropy(inner) } else { 0 };
+        let fragmented = match cut {
+            Cut::Delivery { identification, .. } => Some(*identification),
+            _ => None,
+        };
+        let at = usize::from(peer);
+        let (Some(to), Some(sequence)) = (self.remotes.get(at).copied(), self.sequences.get_mut(at)) else {
+            return Err(DropReason::NoTunnel);
+        };
+        let tos = self.marking.outer(inner.tos);
+        let wrap = self.style.wrap(to, inner.is_v4(), tos, fragmented, entropy);
+        let wrap = wrap.map_err(|_| DropReason::Malformed)?;
+        let mut writer = Writer { wrap, to, sequence, out };
+        match cut {
+            Cut::Whole => writer.one(packet.len(), |place| {
+                place.copy_from_slice(packet);
+                Ok(())
+            }),
+            Cut::Finish => writer.one(packet.len(), |place| {
+                copy_finished(packet, inner.ip_len, inner.checksum_at(), place).map(drop)
+            }),
+            Cut::Segments(segments) if self.style.can_merge() && segments.count() > 1 => {
+                writer.merged(segments)
+            }
+            Cut::Segments(segments) => {
+                for index in 0..segments.count() {
+                    writer.one(segments.len_of(index), |place| segments.write(index, place).map(drop))?;
+                }
+                Ok(segments.count())
+            }
+            Cut::Fragments(fragments) => writer.fragments(fragments),
+            Cut::FragmentedSegments { segments, limit } => writer.fragmented_segments(segments, *limit),
+            Cut::Delivery { limit, identification } => writer.fragmented(packet, *limit, *identification),
+        }
+    }
+
+    /// The same number for all packets of a flow; of packets without ports and of all pieces of a datagram, for all
+    /// between two hosts.
+    fn entropy(&self, inner: &Inner) -> u32 {
+        let mut hasher = Seeded(0).build_hasher();
+        match inner.flow_out().filter(|_| inner.fragment.is_none()) {
+            Some(key) => key.hash(&mut hasher),
+            None => (inner.source, inner.destination).hash(&mut hasher),
+        }
+        hasher.finish() as u32
+    }
+}
+
+/// Writes the packets of one frame of the TUN.
+struct Writer<'a> {
+    wrap: Wrap,
+    to: IpAddr,
+    /// Next sequence number of the peer.
+    sequence: &'a mut u32,
+    out: &'a mut Batch,
+}
+
+impl Writer<'_> {
+    fn one(
+        &mut self,
+        len: usize,
+        write: impl FnOnce(&mut [u8]) -> Result<(), WireError>,
+    ) -> Result<usize, DropReason> {
+        let place = self.out.push(self.wrap.len() + len, self.to, None).ok_or(DropReason::BatchFull)?;
+        let written = self.wrap.write(place).and_then(write);
+        written.and_then(|()| self.wrap.finish(place, self.sequence)).map_err(|_| DropReason::TooBig)?;
+        Ok(1)
+    }
+
+    /// GRE-in-UDP: as few packets as possible, which the kernel or the card cuts.
+    fn merged(&mut self, segments: &SuperPacket<'_>) -> Result<usize, DropReason> {
+        let (gre_len, shared_len) = (self.wrap.gre_len(), self.wrap.shared_len());
+        let piece = gre_len + segments.len_of(0);
+        let most = ((usize::from(u16::MAX) - shared_len) / piece).clamp(1, MERGED_MAX);
+        let mut first = 0;
+        while first < segments.count() {
+            let last = (first + most).min(segments.count());
+            if last - first == 1 {
+                self.one(segments.len_of(first), |place| segments.write(first, place).map(drop))?;
+                break;
+            }
+            let body: usize = (first..last).map(|index| gre_len + segments.len_of(index)).sum();
+            let total = shared_len + body;
+            // At most a path MTU.
+            let gso = Gso { size: piece as u16, headers: shared_len as u16 };
+            let place = self.out.push(total, self.to, Some(gso)).ok_or(DropReason::BatchFull)?;
+            let mut write = || -> Result<(), WireError> {
+                let mut at = self.wrap.write_shared(place, total)?;
+                for index in first..last {
+                    let end = at + gre_len + segments.len_of(index);
+                    let room = place.get_mut(at..end).ok_or(WireError::Length)?;
+                    segments.write(index, self.wrap.write_gre(room, self.sequence)?)?;
+                    at = end;
+                }
+                Ok(())
+            };
+            write().map_err(|_| DropReason::Malformed)?;
+            first = last;
+        }
+        Ok(segments.count())
+    }
+
+    fn fragments(&mut self, fragments: &Fragments<'_>) -> Result<usize, DropReason> {
+        for index in 0..fragments.count() {
+            self.one(fragments.len_of(index), |place| fragments.write(index, place).map(drop))?;
+        }
+        Ok(fragments.count())
+    }
+
+    /// Datagrams of a sender that does not care about the path: rare, for it knows the tunnel's MTU. Not for everybody's
+    /// stack.
+    #[cold]
+    #[inline(never)]
+    fn fragmented_segments(&mut self, segments: &SuperPacket<'_>, limit: usize) -> Result<usize, DropReason> {
+        let mut whole = [0; u16::MAX as usize];
+        let mut packets = 0;
+        for index in 0..segments.count() {
+            let datagram = whole.get_mut(..segments.len_of(index)).ok_or(DropReason::TooBig)?;
+            segments.write(index, datagram).map_err(|_| DropReason::Malformed)?;
+            let fragments = Fragments::v4(datagram, limit).map_err(|_| DropReason::FragmentationNeeded)?;
+            packets += fragments.count();
+            if packets > MAX_FRAME_PACKETS_OUT {
+                return Err(DropReason::TooManySegments);
+            }
+            self.fragments(&fragments)?;
+        }
+        Ok(packets)
+    }
+
+    /// The outer packet in fragments: the way of last resort (RFC 7676 section 3.3).
+    fn fragmented(&mut self, packet: &[u8], limit: usize, identification: u32) -> Result<usize, DropReason> {
+        let mut whole = [0; super::wrap::MAX + mtu::MIN_V6 as usize];
+        let whole = whole.get_mut(..self.wrap.len() + packet.len()).ok_or(DropReason::TooBig)?;
+        let mut write = || -> Result<(), WireError> {
+            self.wrap.write(whole)?.copy_from_slice(packet);
+            self.wrap.finish(whole, self.sequence)
+        };
+        write().map_err(|_| DropReason::Malformed)?;
+        let fragments = match self.to {
+            IpAddr::V4(_) => Fragments::v4(whole, limit),
+            IpAddr::V6(_) => Fragments::v6(whole, limit, identification),
+        };
+        let fragments = fragments.map_err(|_| DropReason::TooBig)?;
+        for index in 0..fragments.count() {
+            let place = self.out.push(fragments.len_of(index), self.to, None).ok_or(DropReason::BatchFull)?;
+            fragments.write(index, place).map_err(|_| DropReason::Malformed)?;
+        }
+        Ok(fragments.count())
+    }
+}

@@ -1,0 +1,177 @@
+//! One netfilter table of nf_tables that keeps the kernel's own receive path from working on tunnel packets.
+//!
+//! A packet socket only gets copies: the packets themselves go on to the kernel's IP layer, which looks up a route for
+//! each and finds that nobody wants it. Dropped before routing they cost a fifth less, and a loaded module of the
+//! kernel that speaks GRE itself sees none of them. The table belongs to its socket: the kernel removes it when that is
+//! closed, however its owner ends (`NFT_TABLE_F_OWNER`, since Linux 5.12).
+
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+use rustix::net::{
+    AddressFamily, Protocol, RawProtocol, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt,
+};
+
+use super::message::{self, Message};
+use super::{NetlinkError, PATIENCE, Result};
+
+/// linux/netlink.h.
+const NETLINK_NETFILTER: u32 = 12;
+// linux/netfilter/nfnetlink.h: the messages around a transaction, and the number of nf_tables.
+const BATCH_BEGIN: u16 = 16;
+const BATCH_END: u16 = 17;
+const SUBSYSTEM: u16 = 10;
+// linux/netfilter/nf_tables.h: messages, then attributes and numbers in the order of their use below.
+const NEW_TABLE: u16 = 0;
+const NEW_CHAIN: u16 = 3;
+const NEW_RULE: u16 = 6;
+const TABLE_FLAG_OWNER: u32 = 2;
+const BASE_NETWORK_HEADER: u32 = 1;
+const META_INPUT_INTERFACE: u32 = 4;
+const REGISTER_VERDICT: u32 = 0;
+const REGISTER: u32 = 1;
+/// linux/netfilter.h.
+const HOOK_PREROUTING: u32 = 0;
+const ACCEPT: u32 = 1;
+const DROP: u32 = 0;
+/// Before connection tracking and its defragmentation (-400), which need not see the packets either.
+const PRIORITY: i32 = -450;
+/// linux/netfilter.h: the families by their protocol.
+const FAMILY_IPV4: u8 = 2;
+const FAMILY_IPV6: u8 = 10;
+const CHAIN: &str = "prerouting";
+
+/// Makes a table `name` that drops packets of any of `protocols` to `local` that arrive on interface number `device`,
+/// for as long as the socket it returns is open. Needs `CAP_NET_ADMIN`.
+///
+/// # Errors
+/// When the kernel has no nf_tables, or refuses a part of it.
+pub fn drop_before_routing(name: &str, device: u32, local: IpAddr, protocols: &[u8]) -> Result<OwnedFd> {
+    let attempt = "make a netfilter table";
+    let protocol = RawProtocol::new(NETLINK_NETFILTER).map(Protocol::from_raw);
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)
+        .map_err(|error| NetlinkError::new(attempt, error))?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))
+        .map_err(|error| NetlinkError::new(attempt, error))?;
+    let family = if local.is_ipv4() { FAMILY_IPV4 } else { FAMILY_IPV6 };
+    let mut messages = vec![boundary(BATCH_BEGIN), table(family, name), chain(family, name)];
+    messages.extend(protocols.iter().map(|protocol| rule(family, name, device, local, *protocol)));
+    messages.push(boundary(BATCH_END));
+    let mut bytes = Vec::new();
+    for (sequence, message) in (1..).zip(&mut messages) {
+        bytes.extend_from_slice(message.finish(sequence));
+    }
+    rustix::net::send(&socket, &bytes, SendFlags::empty())
+        .map_err(|error| NetlinkError::new(attempt, error))?;
+    // Every message between the boundaries is acknowledged; the first refusal undoes all.
+    let mut waiting = messages.len() - 2;
+    let mut buffer = [0; 4096];
+    while waiting > 0 {
+        let (len, _) = rustix::net::recv(&socket, &mut buffer[..], RecvFlags::empty())
+            .map_err(|error| NetlinkError::new(attempt, error))?;
+        let datagram = buffer.get(..len).ok_or_else(|| NetlinkError::malformed(attempt))?;
+        for answer in message::answers(datagram) {
+            super::finish(attempt, answer)?;
+            waiting = waiting.saturating_sub(1);
+        }
+    }
+    Ok(socket)
+}
+
+/// The header of nf_tables: family, version, resource number in network byte order.
+fn header(family: u8, resource: u16) -> [u8; 4] {
+    let [r0, r1] = resource.to_be_bytes();
+    [family, 0, r0, r1]
+}
+
+fn boundary(kind: u16) -> Message {
+    Message::new(kind, libc::NLM_F_REQUEST, &header(0, SUBSYSTEM))
+}
+
+fn make(kind: u16, family: u8) -> Message {
+    let flags = libc::NLM_F_REQUEST | libc::NLM_F_CREATE | libc::NLM_F_ACK;
+    Message::new(SUBSYSTEM << 8 | kind, flags, &header(family, 0))
+}
+
+fn table(family: u8, name: &str) -> Message {
+    let mut message = make(NEW_TABLE, family);
+    message.attribute_string(1, name).attribute_number(2, TABLE_FLAG_OWNER);
+    message
+}
+
+fn chain(family: u8, table: &str) -> Message {
+    let mut message = make(NEW_CHAIN, family);
+    message.attribute_string(1, table).attribute_string(3, CHAIN);
+    message.nest(4 | NESTED, |hook| {
+        hook.attribute_number(1, HOOK_PREROUTING).attribute(2, &PRIORITY.to_be_bytes());
+    });
+    message.attribute_number(5, ACCEPT).attribute_string(7, "filter");
+    message
+}
+
+/// `iif DEVICE PROTOCOL DESTINATION drop`, as the machine of nf_tables runs it.
+fn rule(family: u8, table: &str, device: u32, local: IpAddr, protocol: u8) -> Message {
+    let (protocol_at, address_at, address) = match local {
+        IpAddr::V4(local) => (9, 16, local.octets().to_vec()),
+        IpAddr::V6(local) => (6, 24, local.octets().to_vec()),
+    };
+    let mut message = make(NEW_RULE, family);
+    message.attribute_string(1, table).attribute_string(2, CHAIN);
+    message.nest(4 | NESTED, |list| {
+        expression(list, "meta", |data| {
+            data.attribute_number(1, REGISTER).attribute_number(2, META_INPUT_INTERFACE);
+        });
+        equals(list, &device.to_ne_bytes());
+        load(list, protocol_at, 1);
+        equals(list, &[protocol]);
+        load(list, address_at, address.len() as u32);
+        equals(list, &address);
+        expression(list, "immediate", |data| {
+            data.attribute_number(1, REGISTER_VERDICT);
+            data.nest(2 | NESTED, |value| {
+                value.nest(2 | NESTED, |verdict| {
+                    verdict.attribute_number(1, DROP);
+                });
+            });
+        });
+    });
+    message
+}
+
+/// `NLA_F_NESTED`, which nf_tables insists on.
+const NESTED: u16 = 1 << 15;
+
+fn expression(list: &mut Message, name: &str, fill: impl FnOnce(&mut Message)) {
+    list.nest(1 | NESTED, |element| {
+        element.attribute_string(1, name).nest(2 | NESTED, fill);
+    });
+}
+
+/// Loads `len` bytes at `offset` of the IP header.
+fn load(list: &mut Message, offset: u32, len: u32) {
+    expression(list, "payload", |data| {
+        data.attribute_number(1, REGISTER)
+            .attribute_number(2, BASE_NETWORK_HEADER)
+            .attribute_number(3, offset)
+            .attribute_number(4, len);
+    });
+}
+
+/// Goes on only where the register has this value.
+fn equals(list: &mut Message, value: &[u8]) {
+    expression(list, "cmp", |data| {
+        // The operator "equal" is 0.
+        data.attribute_number(1, REGISTER).attribute_number(2, 0);
+        data.nest(3 | NESTED, |holder| {
+            holder.attribute(1, value);
+        });
+    });
+}
+
+impl Message {
+    /// Appends a 32-bit attribute in network byte order, as nf_tables has them.
+    fn attribute_number(&mut self, kind: u16, value: u32) -> &mut Self {
+        self.attribute(kind, &value.to_be_bytes())
+    }
+}

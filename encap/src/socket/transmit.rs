@@ -1,0 +1,202 @@
+//! The send edge: packets go on the link by a packet socket where the next hop is certain, else by the raw socket.
+//!
+//! A packet socket saves the kernel the way through its routing and IP layers, and it is the only way to have a
+//! datagram that is several cut by the kernel or the card. The price is that the next hop has to be known here (see
+//! `nexthop.rs`), and that the packets do not pass the host's output firewall; an operator who wants that configures that
+//! all packets are routed. The queueing discipline of the interface they pass like all others: to go around it
+//! (`PACKET_QDISC_BYPASS`) was no quicker on a veth device, and would take from the operator what he has set up there.
+
+use std::io;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+use super::follow::Follower;
+use super::nexthop::{LINK_HEADER_LEN, NextHops, Way};
+use super::option;
+use super::raw::RawSender;
+use super::send::{Progress, SEND_BUFFER_BYTES, SendReport, send_some};
+use crate::batch::{Batch, Frame, Gso, HEADROOM};
+use crate::linux::netlink::Event;
+use crate::wire::{udp, virtio};
+
+/// Questions to the kernel after a batch: some microseconds each.
+const QUESTIONS_AT_ONCE: usize = 8;
+
+/// Opens a packet socket that only sends.
+///
+/// # Errors
+/// Without `CAP_NET_RAW`.
+pub fn open_link_sender() -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    // Protocol 0: it receives nothing.
+    let socket = rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)?;
+    option::drop_everything(&socket)?;
+    option::set_number(&socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1)?;
+    option::grow_buffer(&socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER_BYTES)?;
+    Ok(socket)
+}
+
+/// The sockets that send from one local address on one interface, for all threads.
+#[derive(Debug)]
+pub struct SendSockets {
+    /// Takes every packet.
+    pub raw: RawSender,
+    /// Takes packets whose next hop is known, from [`open_link_sender`]. Without it all packets are routed.
+    pub link: Option<OwnedFd>,
+    /// Index of the interface.
+    pub device: u32,
+    /// The local address.
+    pub local: IpAddr,
+}
+
+/// Sends from one local address on one interface, for one thread.
+#[derive(Debug)]
+pub struct Transmitter {
+    sockets: Arc<SendSockets>,
+    hops: NextHops,
+    /// For each packet of a batch whether it goes on the link.
+    on_link: Vec<bool>,
+    /// Whether the kernel cuts datagrams: since Linux 6.2.
+    cuts: bool,
+    scratch: Option<Batch>,
+}
+
+impl Transmitter {
+    /// Sends by these sockets; knows nothing yet of the network.
+    pub fn new(sockets: Arc<SendSockets>) -> Self {
+        let hops = NextHops::new(sockets.device);
+        Self { sockets, hops, on_link: Vec::new(), cuts: true, scratch: None }
+    }
+
+    /// Takes notice of a change, told by [`Follower::read`].
+    pub fn handle(&mut self, event: &Event) {
+        self.hops.handle(event);
+    }
+
+    /// The largest outer packet that the interface and the route to a peer take, in bytes. Known only after packets
+    /// were sent there by a packet socket.
+    pub fn mtu(&self, peer: IpAddr) -> Option<u32> {
+        self.hops.mtu(peer)
+    }
+
+    /// Sends a batch in order. Waits a few milliseconds at most for a full queue; what cannot be sent is counted.
+    /// Destinations have the family of the local address. Afterwards asks the kernel what was lacking.
+    pub fn send(&mut self, now: Instant, batch: &mut Batch, follower: &mut Follower) -> SendReport {
+        let mut progress = Progress::new();
+        let sockets = Arc::clone(&self.sockets);
+        let Some(link) = &sockets.link else {
+            sockets.raw.send_range(batch, 0..batch.len(), &mut progress, &mut self.scratch);
+            return progress.report;
+        };
+        self.choose(now, batch);
+        let mut from = 0;
+        while let Some(&on_link) = self.on_link.get(from) {
+            let run = self.on_link.iter().skip(from).take_while(|other| **other == on_link).count();
+            let packets = from..from + run;
+            if on_link {
+                self.send_on_link(link, batch, packets, &mut progress);
+            } else {
+                sockets.raw.send_range(batch, packets, &mut progress, &mut self.scratch);
+            }
+            from += run;
+        }
+        follower.answer(now, &mut self.hops, sockets.local, sockets.device, QUESTIONS_AT_ONCE);
+        progress.report
+    }
+
+    /// Decides for every packet how it leaves, and writes what stands in front of it.
+    fn choose(&mut self, now: Instant, batch: &mut Batch) {
+        self.on_link.clear();
+        let mut last = None;
+        for frame in batch.frames_mut(0) {
+            let known = last.filter(|(destination, _)| *destination == frame.destination);
+            let header = match known.map(|(_, header)| header) {
+                Some(header) => Some(header),
+                None => match self.hops.way(now, frame.destination) {
+                    Way::Link(header) => Some(header),
+                    Way::Routed => None,
+                },
+            };
+            last = header.map(|header| (frame.destination, header));
+            // What is too big for the interface even when cut is refused there, part by part.
+            let fits = |gso: Gso| {
+                self.cuts
+                    && self
+                        .hops
+                        .link_mtu()
+                        .is_some_and(|mtu| u32::from(gso.size) + u32::from(gso.headers) <= mtu)
+            };
+            let header = header.filter(|_| frame.gso.is_none_or(fits));
+            self.on_link.push(header.is_some_and(|header| prepend(frame, header)));
+        }
+    }
+
+    fn send_on_link(
+        &mut self,
+        link: &OwnedFd,
+        batch: &mut Batch,
+        packets: Range<usize>,
+        progress: &mut Progress,
+    ) {
+        let mut uncut = Vec::new();
+        let end = packets.end;
+        let before = progress.report.sent;
+        progress.send(link.as_fd(), packets, |from| {
+            let is_several = batch.packet(from).is_some_and(|packet| packet.gso.is_some());
+            let frames = batch.frames_mut(from).take(end - from);
+            let list = frames.map(|frame| (&*frame.bytes, self.address(frame.destination)));
+            match send_some(link, list) {
+                Err(error) if is_several && error.raw_os_error() == Some(libc::EINVAL) => {
+                    uncut.push(from);
+                    Ok(1)
+                }
+                result => result,
+            }
+        });
+        progress.report.sent -= uncut.len() as u64;
+        progress.report.on_link += progress.report.sent - before;
+        for number in uncut {
+            self.cuts = false;
+            self.sockets.raw.send_range(batch, number..number + 1, progress, &mut self.scratch);
+        }
+    }
+
+    /// The interface and the kind of packet; the link address stands in front of the packet.
+    fn address(&self, destination: IpAddr) -> libc::sockaddr_ll {
+        let kind = if destination.is_ipv4() { libc::ETH_P_IP } else { libc::ETH_P_IPV6 };
+        libc::sockaddr_ll {
+            sll_family: libc::AF_PACKET as u16,
+            sll_protocol: (kind as u16).to_be(),
+            sll_ifindex: self.sockets.device as i32,
+            sll_hatype: 0,
+            sll_pkttype: 0,
+            sll_halen: 0,
+            sll_addr: [0; 8],
+        }
+    }
+}
+
+/// Writes the virtio and the link header in front of a packet; false when they do not fit, which they always do.
+fn prepend(frame: Frame<'_>, link_header: [u8; LINK_HEADER_LEN]) -> bool {
+    const _: () = assert!(virtio::LEN + LINK_HEADER_LEN == HEADROOM);
+    let header = frame.gso.map_or_else(virtio::Header::default, |gso| {
+        let headers = LINK_HEADER_LEN as u16 + gso.headers;
+        virtio::Header {
+            flags: virtio::NEEDS_CSUM,
+            gso_type: virtio::GSO_UDP_L4,
+            hdr_len: headers,
+            gso_size: gso.size,
+            csum_start: headers.saturating_sub(udp::LEN as u16),
+            csum_offset: udp::CHECKSUM_AT as u16,
+        }
+    });
+    let Ok(room) = header.emit(frame.bytes) else { return false };
+    let Some(room) = room.first_chunk_mut() else { return false };
+    *room = link_header;
+    true
+}
