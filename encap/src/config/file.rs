@@ -33,7 +33,7 @@ pub struct TunnelFile {
     pub udp_checksum: Option<Setting<bool>>,
     /// Underlay interface. Default: the one that leads to the first peer.
     pub interface: Option<Setting<String>>,
-    /// `direct`: outer packets go straight to the next hop that the kernel knows, past its output firewall, traffic control and packet sniffers; `routed`: through the kernel, with all of these and IPsec, at twice the cost. Default: direct.
+    /// `direct`: outer packets go straight to the next hop that the kernel knows, past its output firewall and IPsec; `routed`: through the kernel, with both, at about twice the cost. Default: direct.
     pub transmit: Option<TransmitFile>,
     /// Name of the TUN device, at most 15 characters. Default: ig- and the tunnel's name.
     pub device: Option<Setting<String>>,
