@@ -33,7 +33,7 @@ pub struct TunnelFile {
     pub udp_checksum: Option<Setting<bool>>,
     /// Underlay interface. Default: the one that leads to the first peer.
     pub interface: Option<Setting<String>>,
-    /// `direct`: outer packets go straight to the next hop that the kernel knows, past its output firewall and IPsec; `routed`: through the kernel, with both, at about twice the cost. Default: direct.
+    /// `direct`: outer packets go straight to the next hop that the kernel knows, past its output firewall and IPsec; `routed`: through the kernel, with both, at a higher cost per packet. Default: direct.
     pub transmit: Option<TransmitFile>,
     /// Name of the TUN device, at most 15 characters. Default: ig- and the tunnel's name.
     pub device: Option<Setting<String>>,
@@ -62,7 +62,7 @@ pub struct TunnelFile {
     pub ecn: Option<EcnFile>,
     /// Accept packets that are tunnel packets themselves. A tenant could then forge what belongs to another one's key. Default: false.
     pub nested: Option<Setting<bool>>,
-    /// Most flows remembered, 1024 to 16777216; about 160 bytes each. Default: 65536.
+    /// Most flows remembered, 1024 to 16777216; memory is taken as they come. Default: 65536.
     pub flows: Option<Setting<u32>>,
     /// An inner address behind the tunnel that answers echo requests: each peer is tried through it. Default: peers are not verified.
     pub probe: Option<Setting<IpAddr>>,

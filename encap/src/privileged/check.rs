@@ -171,7 +171,7 @@ pub(super) fn note_on_routing(not_routed: bool) -> Option<String> {
         ),
         (false, false) => Some(
             "the kernel has no nf_tables (or is older than 5.12): it looks up a route for every packet that a tunnel receives, \
-             which costs about a fifth"
+             which costs time; docs/encapsulation-performance.md says how much"
                 .to_owned(),
         ),
         (false, true) => None,

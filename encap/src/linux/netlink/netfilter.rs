@@ -1,7 +1,7 @@
 //! One netfilter table of nf_tables that keeps the kernel's own receive path from working on tunnel packets.
 //!
 //! A packet socket only gets copies: the packets themselves go on to the kernel's IP layer, which looks up a route for
-//! each and finds that nobody wants it. Dropped before routing they cost a fifth less, and a loaded module of the
+//! each and finds that nobody wants it. Dropped before routing they cost less, and a loaded module of the
 //! kernel that speaks GRE itself sees none of them. The table belongs to its socket: the kernel removes it when that is
 //! closed, however its owner ends (`NFT_TABLE_F_OWNER`, since Linux 5.12).
 
