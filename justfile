@@ -29,14 +29,15 @@ image-prebuilt:
     cargo build --locked --profile dist
     docker build -t ingre --target prebuilt --build-arg BINARY=target/dist/ingre .
 
-# Each fuzz target of each crate for SECONDS; says so where the nightly compiler or cargo-fuzz is missing
+# Each fuzz target of each crate for SECONDS, from its seeds (`cargo test` runs those on stable); says so where the nightly compiler or cargo-fuzz is missing
 fuzz SECONDS="60":
     #!/usr/bin/env bash
     set -euo pipefail
     if ! cargo +nightly fuzz --version; then echo "skipped: no nightly compiler with cargo-fuzz"; exit; fi
     for crate in */fuzz; do
         for target in $(cd "$crate/.." && cargo +nightly fuzz list); do
-            (cd "$crate/.." && cargo +nightly fuzz run "$target" -- -max_total_time={{SECONDS}})
+            mkdir -p "$crate/corpus/$target"
+            (cd "$crate/.." && cargo +nightly fuzz run "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- -max_total_time={{SECONDS}})
         done
     done
 
@@ -54,6 +55,11 @@ bench-encap *OPTIONS:
     cargo build --locked --profile dist
     cargo build --locked --profile dist -p encap --example per_packet
     benches/encap.py {{OPTIONS}}
+
+# Mixed TCP and UDP through two tunnels while others come and go, as root: sums, drops, memory (OPTIONS: --minutes, 30 if not said)
+soak *OPTIONS:
+    cargo build --locked --profile dist
+    benches/soak.py {{OPTIONS}}
 
 # Nanoseconds per operation of the pure modules
 bench-micro:

@@ -106,7 +106,14 @@ pub(crate) fn fetch(address: SocketAddr, page: &str) -> anyhow::Result<(u16, Str
     stream.set_read_timeout(Some(PATIENCE))?;
     write!(stream, "GET {page} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
-    io::Read::take(stream, MAX_PAGE_BYTES).read_to_string(&mut answer)?;
+    io::Read::take(stream, MAX_PAGE_BYTES).read_to_string(&mut answer).map_err(|error| {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                anyhow::anyhow!("it does not end what it says, and was silent for {} s", PATIENCE.as_secs())
+            }
+            _ => error.into(),
+        }
+    })?;
     let (head, body) = answer.split_once("\r\n\r\n").context("the answer is no HTTP")?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     Ok((status.context("the answer is no HTTP")?, body.to_owned()))

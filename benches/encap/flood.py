@@ -5,6 +5,7 @@ import random
 import socket
 import time
 from array import array
+from contextlib import contextmanager
 
 from .bed import LIBC, inner
 
@@ -14,6 +15,7 @@ PACKET_BYTES = HEADER_BYTES + PAYLOAD_BYTES
 # Packets of one system call, all into one tunnel.
 BURST = 32
 PORTS_BYTES = 4
+SINK_PORT = 40_001
 
 
 class Address(ctypes.Structure):
@@ -36,7 +38,18 @@ class Message(ctypes.Structure):
 
 def one_flow():
     """Both ports of a flow, once for each packet of a burst."""
-    return b"\x9c\x40\x9c\x41" * BURST
+    return (b"\x9c\x40" + SINK_PORT.to_bytes(2)) * BURST
+
+
+@contextmanager
+def sink(bed):
+    """B takes the packets of `one_flow` and throws them away, so that its kernel has nothing to refuse."""
+    with bed.inside("B"):
+        taker = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with taker:
+        taker.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
+        taker.bind(("0.0.0.0", SINK_PORT))
+        yield
 
 
 def random_flows(count):

@@ -22,7 +22,10 @@ def tunnels(workshop, engine, options):
     """Rounds of {"one", "among", "spread"}: CPU microseconds per packet with one tunnel; with many, into one of them; with
     many, into a hundred of them."""
     count, rounds = options.tunnels, []
-    with bed(workshop, engine, 1500) as alone, bed(workshop, engine, 1500, count) as many:
+    with ExitStack() as stack:
+        alone, many = (stack.enter_context(bed(workshop, engine, 1500, tunnels)) for tunnels in (1, count))
+        for where in (alone, many):
+            stack.enter_context(flood.sink(where))
         cases = {"one": (alone, [0]), "among": (many, [count // 2]), "spread": (many, range(0, count, -(-count // SPREAD)))}
         for _ in range(options.rounds):
             one_round = {}

@@ -10,7 +10,7 @@ mod underlay;
 
 pub use allowance::Allowance;
 pub use mss::clamp_mss;
-pub use notice::{NOTICE_MAX, Notice};
+pub use notice::{NOTICE_MAX, write_too_big};
 pub use path::PathMtu;
 pub use underlay::{QuotedKey, QuotedOuter, TooBig, parse_too_big};
 
@@ -22,29 +22,10 @@ pub const MIN: u16 = 68;
 /// section 3.3).
 pub const MIN_V6: u16 = 1280;
 
-/// The MTU left for inner packets, in bytes, or `None` when it would be below [`MIN`].
-pub fn inner(underlay: u16, overhead: u16) -> Option<u16> {
-    underlay.checked_sub(overhead).filter(|mtu| *mtu >= MIN)
-}
-
 /// Smallest MTU of a link that carries this version, in bytes.
 pub fn smallest(version: Version) -> u16 {
     match version {
         Version::V4 => MIN,
         Version::V6 => MIN_V6,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn room_for_inner_packets() {
-        assert_eq!(inner(1500, 28), Some(1472));
-        assert_eq!(inner(96, 28), Some(68));
-        assert_eq!(inner(95, 28), None);
-        assert_eq!(inner(20, 28), None);
-        assert_eq!([Version::V4, Version::V6].map(smallest), [68, 1280]);
     }
 }

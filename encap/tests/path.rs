@@ -159,7 +159,7 @@ fn exchange(stream: TcpStream, mine: u8, theirs: u8) {
     });
 }
 
-fn finish(engines: Engines) {
+fn finish(mut engines: Engines) {
     // The last acknowledgements are still on their way.
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(engines.failure(), None);
@@ -177,7 +177,7 @@ fn vanished() {
         ("ig-t1", "engine thread 0: device ig-t1 of a tunnel is gone"),
         ("left", "engine thread 0: underlay interface left is gone"),
     ] {
-        let (_privileged, engines) = run(&tunnels(A, B, Isolation::Device), 1);
+        let (_privileged, mut engines) = run(&tunnels(A, B, Isolation::Device), 1);
         let mut netlink = Netlink::open().unwrap();
         let device = netlink.link(name).unwrap().unwrap().index;
         netlink.delete_link(device).unwrap();

@@ -29,10 +29,20 @@ pub(crate) struct Carrier {
 }
 
 enum Service {
-    /// Engine and helper are ours; dropped in this order, the engine ends before its devices are taken down.
-    Own { engines: Engines, counters: Arc<Counters>, privileged: Box<Privileged> },
+    /// Engine and helper are ours. Dropped in this order, the helper takes all devices down before the engine closes them
+    /// one by one, which would take long.
+    Own { privileged: Box<Privileged>, engines: Engines, counters: Arc<Counters> },
     /// `ingre encap` has the devices.
     External,
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Self::Own { engines, .. } = self {
+            // A device that vanishes under a running engine would be a failure.
+            let _ = engines.stop();
+        }
+    }
 }
 
 /// Tunnels that are set up and not yet carried: with privileges, and before any thread exists.
@@ -89,7 +99,7 @@ impl Prepared {
                 let engines = Engines::start(Arc::clone(&counters), threads, None)
                     .context("cannot start the engine")?;
                 engines.add(edges).context("cannot start the engine")?;
-                Service::Own { engines, counters, privileged: Box::new(privileged) }
+                Service::Own { privileged: Box::new(privileged), engines, counters }
             }
         };
         Ok(Carrier { tunnels: Mutex::new(tunnels), service, started: now() })

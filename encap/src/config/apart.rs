@@ -62,6 +62,41 @@ pub(super) fn once(
     }
 }
 
+/// Programs of the host answer from a service's address without naming the tunnel: where two tunnels have the address and
+/// lead to the same networks, answers to one would leave by the other.
+pub(super) fn refuse_shared_services(tunnels: &[(Tunnel, &TunnelFile)], reader: &mut Reader<'_>) {
+    let mut serving: HashMap<IpAddr, Vec<&Tunnel>> = HashMap::new();
+    for (tunnel, file) in tunnels.iter().filter(|(tunnel, _)| tunnel.isolation == Isolation::Device) {
+        for (service, setting) in tunnel.services.iter().zip(&file.services) {
+            let others = serving.entry(service.address).or_default();
+            if others.iter().any(|other| other.name == tunnel.name) {
+                continue;
+            }
+            if let Some((other, network)) =
+                others.iter().find_map(|other| Some((other, shared(other, tunnel, service.address)?)))
+            {
+                let help =
+                    "give one of them another address or other networks, or write `isolation: namespace`";
+                reader.problem(
+                    setting.at(),
+                    format!("the tunnel `{}` serves {} to {network} already", other.name, service.address),
+                    Some(help.into()),
+                );
+            }
+            others.push(tunnel);
+        }
+    }
+}
+
+/// A network of `first` that has something in common with one of `second`, of the family of `like`.
+fn shared(first: &Tunnel, second: &Tunnel, like: IpAddr) -> Option<IpNet> {
+    let mut networks = first.networks.iter().filter(|network| network.addr().is_ipv4() == like.is_ipv4());
+    let meets = |network: &&IpNet| {
+        second.networks.iter().any(|other| other.contains(*network) || network.contains(other))
+    };
+    networks.find(meets).copied()
+}
+
 /// Outer and own addresses must not be routed into a tunnel: packets would chase their own tail, and a tenant
 /// could pose as a peer.
 pub(super) fn refuse_captured_addresses(tunnels: &[(Tunnel, &TunnelFile)], reader: &mut Reader<'_>) {

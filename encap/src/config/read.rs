@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use yaml::{Reader, Setting};
 
-use super::apart::{Seen, once, refuse_captured_addresses};
+use super::apart::{Seen, once, refuse_captured_addresses, refuse_shared_services};
 use super::file::{EcnFile, ForwardToFile, FragmentFile, IsolationFile, KindFile, TransmitFile, TunnelFile};
 use super::service::Service;
 use super::{Ecn, FLOWS, ForwardTo, Fragment, Isolation, Kind, MTU_FLOOR_V4, MTU_FLOOR_V6, Transmit, Tunnel};
@@ -20,6 +20,7 @@ pub fn read(files: &[TunnelFile], reader: &mut Reader<'_>) -> Vec<Tunnel> {
     let tunnels: Vec<(Tunnel, &TunnelFile)> =
         files.iter().filter_map(|file| Some((read_tunnel(file, &mut seen, reader)?, file))).collect();
     refuse_captured_addresses(&tunnels, reader);
+    refuse_shared_services(&tunnels, reader);
     tunnels.into_iter().map(|(tunnel, _)| tunnel).collect()
 }
 

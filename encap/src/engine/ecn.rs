@@ -1,11 +1,8 @@
 //! DSCP and ECN of outer and inner headers (RFC 2983, RFC 6040 as updated by RFC 9601).
 
 use crate::config::{Ecn, Tunnel};
-use crate::wire::checksum::adjust;
-use crate::wire::{WireError, read, write};
+use crate::wire::ip::ECN;
 
-/// The bits of ECN in the TOS byte or traffic class (RFC 3168 section 5).
-const ECN: u8 = 0b11;
 const NOT_ECT: u8 = 0b00;
 const ECT_1: u8 = 0b01;
 const ECT_0: u8 = 0b10;
@@ -45,23 +42,6 @@ pub(super) fn inward(outer_tos: u8, inner_tos: u8) -> Option<u8> {
     }
 }
 
-/// Sets the ECN bits of an IPv4 header, and adjusts its checksum, or of an IPv6 header.
-pub(super) fn set(packet: &mut [u8], ecn: u8) -> Result<(), WireError> {
-    let [first, second] = read(packet, 0)?;
-    if first >> 4 == 6 {
-        // The traffic class lies across the two bytes: its lower four bits are the upper ones of the second.
-        return write(packet, 1, [second & !(ECN << 4) | ecn << 4]);
-    }
-    let new = second & !ECN | ecn;
-    if new != second {
-        let checksum = u16::from_be_bytes(read(packet, 10)?);
-        let [old, word] = [[first, second], [first, new]].map(u16::from_be_bytes);
-        write(packet, 1, [new])?;
-        write(packet, 10, adjust(checksum, old, word).to_be_bytes())?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,14 +73,5 @@ mod tests {
         assert_eq!(outer(None, Ecn::Normal, 0xb8 | ECT_0), 0xb8 | ECT_0, "uniform, normal mode");
         assert_eq!(outer(Some(10), Ecn::Normal, 0xb8 | CE), 10 << 2 | CE, "pipe, normal mode");
         assert_eq!(outer(Some(0), Ecn::Compatible, 0xff), 0, "pipe, compatibility mode");
-    }
-
-    #[test]
-    fn the_mark_is_set_in_either_header() {
-        let mut v6 = [0x60, 0x0b, 0xcd, 0xef];
-        set(&mut v6, CE).unwrap();
-        assert_eq!(v6, [0x60, 0x3b, 0xcd, 0xef], "flow label and DSCP stay");
-        set(&mut v6, NOT_ECT).unwrap();
-        assert_eq!(v6, [0x60, 0x0b, 0xcd, 0xef]);
     }
 }

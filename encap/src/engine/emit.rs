@@ -15,6 +15,7 @@ use crate::segment::{SuperPacket, copy_finished};
 use crate::tunnel::Seeded;
 use crate::tunnel::flows::PeerIndex;
 use crate::wire::WireError;
+use crate::wire::checksum::Sum;
 
 /// Most datagrams that the kernel cuts one into (`UDP_MAX_SEGMENTS` before Linux 6.9).
 const MERGED_MAX: usize = 64;
@@ -59,19 +60,16 @@ impl State {
         let wrap = wrap.map_err(|_| DropReason::Malformed)?;
         let mut writer = Writer { wrap, to, sequence, out };
         match cut {
-            Cut::Whole => writer.one(packet.len(), |place| {
-                place.copy_from_slice(packet);
-                Ok(())
-            }),
-            Cut::Finish => writer.one(packet.len(), |place| {
-                copy_finished(packet, inner.ip_len, inner.checksum_at(), place).map(drop)
+            Cut::Whole => writer.one(packet.len(), |wrap, place| Ok(wrap.copy(packet, place))),
+            Cut::Finish => writer.one(packet.len(), |_, place| {
+                copy_finished(packet, inner.ip_len, inner.checksum_at(), place)
             }),
             Cut::Segments(segments) if self.style.can_merge() && segments.count() > 1 => {
                 writer.merged(segments)
             }
             Cut::Segments(segments) => {
                 for index in 0..segments.count() {
-                    writer.one(segments.len_of(index), |place| segments.write(index, place).map(drop))?;
+                    writer.one(segments.len_of(index), |_, place| segments.write(index, place))?;
                 }
                 Ok(segments.count())
             }
@@ -103,15 +101,16 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// One packet; `write` writes the inner one, of `len` bytes, and returns its sum.
     fn one(
         &mut self,
         len: usize,
-        write: impl FnOnce(&mut [u8]) -> Result<(), WireError>,
+        write: impl FnOnce(&Wrap, &mut [u8]) -> Result<Sum, WireError>,
     ) -> Result<usize, DropReason> {
         let place = self.out.push(self.wrap.len() + len, self.to, None).ok_or(DropReason::BatchFull)?;
-        let written = self.wrap.write(place).and_then(write);
-        written.and_then(|()| self.wrap.finish(place, self.sequence)).map_err(|_| DropReason::TooBig)?;
-        Ok(1)
+        let inner = self.wrap.write(place).and_then(|room| write(&self.wrap, room));
+        let finished = inner.and_then(|inner| self.wrap.finish(place, inner, self.sequence));
+        finished.map(|()| 1).map_err(|_| DropReason::TooBig)
     }
 
     /// GRE-in-UDP: as few packets as possible, which the kernel or the card cuts.
@@ -123,7 +122,7 @@ impl Writer<'_> {
         while first < segments.count() {
             let last = (first + most).min(segments.count());
             if last - first == 1 {
-                self.one(segments.len_of(first), |place| segments.write(first, place).map(drop))?;
+                self.one(segments.len_of(first), |_, place| segments.write(first, place))?;
                 break;
             }
             let body: usize = (first..last).map(|index| gre_len + segments.len_of(index)).sum();
@@ -149,7 +148,7 @@ impl Writer<'_> {
 
     fn fragments(&mut self, fragments: &Fragments<'_>) -> Result<usize, DropReason> {
         for index in 0..fragments.count() {
-            self.one(fragments.len_of(index), |place| fragments.write(index, place).map(drop))?;
+            self.one(fragments.len_of(index), |_, place| fragments.write(index, place))?;
         }
         Ok(fragments.count())
     }
@@ -179,8 +178,8 @@ impl Writer<'_> {
         let mut whole = [0; super::wrap::MAX + mtu::MIN_V6 as usize];
         let whole = whole.get_mut(..self.wrap.len() + packet.len()).ok_or(DropReason::TooBig)?;
         let mut write = || -> Result<(), WireError> {
-            self.wrap.write(whole)?.copy_from_slice(packet);
-            self.wrap.finish(whole, self.sequence)
+            let inner = self.wrap.copy(packet, self.wrap.write(whole)?);
+            self.wrap.finish(whole, inner, self.sequence)
         };
         write().map_err(|_| DropReason::Malformed)?;
         let fragments = match self.to {

@@ -9,7 +9,7 @@ use super::{Delivery, Engine, SWEEP, ecn};
 use crate::metrics::DropReason;
 use crate::mtu;
 use crate::tunnel::flows::PeerIndex;
-use crate::wire::{WireError, virtio};
+use crate::wire::{WireError, ip, virtio};
 
 impl Engine {
     /// A frame of a packet socket with `PACKET_VNET_HDR`: a virtio header, `link_len` bytes of link header, and the
@@ -91,7 +91,7 @@ impl Engine {
             return Err(refused(DropReason::NotOurs));
         }
         let packet = bytes.get_mut(..inner.total).ok_or(refused(DropReason::Malformed))?;
-        ecn::set(packet, mark).map_err(malformed)?;
+        ip::set_ecn(packet, mark).map_err(malformed)?;
         if inner.opens() {
             let segment = packet.get_mut(inner.ip_len..).ok_or(refused(DropReason::Malformed))?;
             mtu::clamp_mss(segment, inner.version(), state.mtu, offload.partial).map_err(malformed)?;

@@ -243,7 +243,10 @@ impl Transport {
                     icmp::ECHO_REQUEST | icmp::ECHO_REPLY => {
                         echo(header.rest, header.kind == icmp::ECHO_REPLY)
                     }
-                    _ => Self::Icmp { is_error: header.is_error(), quoted: quoted_v4(&header, rest) },
+                    _ => Self::Icmp {
+                        is_error: icmp::is_error(header.kind),
+                        quoted: quoted_v4(header.kind, rest),
+                    },
                 }
             }
             ipv6::ICMPV6 if version == Version::V6 => {
@@ -252,7 +255,10 @@ impl Transport {
                     icmpv6::ECHO_REQUEST | icmpv6::ECHO_REPLY => {
                         echo(header.rest, header.kind == icmpv6::ECHO_REPLY)
                     }
-                    _ => Self::Icmp { is_error: header.is_error(), quoted: quoted_v6(&header, rest) },
+                    _ => Self::Icmp {
+                        is_error: icmpv6::is_error(header.kind),
+                        quoted: quoted_v6(header.kind, rest),
+                    },
                 }
             }
             _ => Self::Other,
@@ -296,8 +302,8 @@ impl Ports {
 
 /// The packet quoted by an error that a host acts on. Redirects and source quench are not among these: nobody behind a
 /// tunnel changes our routes.
-fn quoted_v4(header: &icmp::Header, rest: &[u8]) -> Option<Quoted> {
-    if !matches!(header.kind, icmp::UNREACHABLE | icmp::TIME_EXCEEDED | icmp::PARAMETER_PROBLEM) {
+fn quoted_v4(kind: u8, rest: &[u8]) -> Option<Quoted> {
+    if !matches!(kind, icmp::UNREACHABLE | icmp::TIME_EXCEEDED | icmp::PARAMETER_PROBLEM) {
         return None;
     }
     let (ip, payload) = ipv4::Header::parse_quoted(rest).ok()?;
@@ -307,8 +313,8 @@ fn quoted_v4(header: &icmp::Header, rest: &[u8]) -> Option<Quoted> {
     quoted(ip.protocol, ip.source.into(), ip.destination.into(), payload)
 }
 
-fn quoted_v6(header: &icmpv6::Header, rest: &[u8]) -> Option<Quoted> {
-    if !header.is_error() {
+fn quoted_v6(kind: u8, rest: &[u8]) -> Option<Quoted> {
+    if !icmpv6::is_error(kind) {
         return None;
     }
     let (ip, payload) = ipv6::Header::parse_quoted(rest).ok()?;

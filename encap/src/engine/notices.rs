@@ -1,6 +1,6 @@
 //! The engine's own packets on their way to a TUN device: a bounded queue without allocation per packet.
 
-use crate::mtu::{NOTICE_MAX, Notice};
+use crate::mtu::{NOTICE_MAX, write_too_big};
 use crate::wire::WireError;
 
 const CAPACITY: usize = 64;
@@ -31,7 +31,7 @@ impl Notices {
             return Ok(());
         }
         let Some(slot) = self.slots.get_mut((self.first + self.len) % CAPACITY) else { return Ok(()) };
-        slot.len = Notice::TooBig { mtu: limit }.write(packet, None, &mut slot.bytes)?;
+        slot.len = write_too_big(packet, limit, &mut slot.bytes)?;
         slot.tunnel = Some(tunnel);
         self.len += 1;
         Ok(())

@@ -18,8 +18,8 @@ use crate::metrics::{DropReason, PeerState};
 use crate::mtu;
 use crate::tunnel::Seeded;
 use crate::tunnel::flows::PeerIndex;
-use crate::wire::checksum::Sum;
-use crate::wire::{WireError, icmp, icmpv6, ipv4, ipv6, read};
+use crate::wire::ip::Version;
+use crate::wire::{WireError, icmp, icmpv6, read, write};
 
 /// How often each peer is tried. An answer later than the next request is no answer.
 const EVERY: Duration = Duration::from_secs(5);
@@ -129,55 +129,18 @@ impl Probes {
     /// Writes one request. Returns its length and its number.
     fn write(&self, peer: PeerIndex, large: bool, out: &mut [u8]) -> Result<(usize, u64), WireError> {
         let (source, destination) = self.target.ok_or(WireError::Length)?;
+        let version = Version::of_address(destination);
+        let kind = match version {
+            Version::V4 => icmp::ECHO_REQUEST,
+            Version::V6 => icmpv6::ECHO_REQUEST,
+        };
         let total = if large { usize::from(mtu::MIN_V6) } else { SMALL };
-        let packet = out.get_mut(..total).ok_or(WireError::Truncated)?;
-        packet.fill(0);
         let number = Seeded(self.seed).hash_one((self.round, peer, large));
-        let [i0, i1] = self.identifier.to_be_bytes();
-        let [r0, r1] = self.round.to_be_bytes();
-        let rest = [i0, i1, r0, r1];
-        match (source, destination) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let ip = ipv4::Header {
-                    tos: 0,
-                    total_length: total as u16,
-                    identification: 0,
-                    dont_fragment: true,
-                    more_fragments: false,
-                    fragment_offset: 0,
-                    ttl: 64,
-                    protocol: ipv4::ICMP,
-                    source,
-                    destination,
-                    options: &[],
-                };
-                let message = ip.emit(packet)?;
-                let mut header = icmp::Header { kind: icmp::ECHO_REQUEST, code: 0, checksum: 0, rest };
-                number_into(header.emit(message)?, number)?;
-                header.checksum = Sum::default().bytes(message).finish();
-                header.emit(message)?;
-            }
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                let payload = total - ipv6::LEN;
-                let ip = ipv6::Header {
-                    traffic_class: 0,
-                    flow_label: 0,
-                    payload_length: payload as u16,
-                    next_header: ipv6::ICMPV6,
-                    hop_limit: 64,
-                    source,
-                    destination,
-                };
-                let message = ip.emit(packet)?;
-                let mut header = icmpv6::Header { kind: icmpv6::ECHO_REQUEST, code: 0, checksum: 0, rest };
-                number_into(header.emit(message)?, number)?;
-                let pseudo = Sum::pseudo(source, destination, ipv6::ICMPV6, payload as u16);
-                header.checksum = pseudo.bytes(message).finish();
-                header.emit(message)?;
-            }
-            _ => return Err(WireError::Version),
-        }
-        Ok((total, number))
+        let mut payload = [0; mtu::MIN_V6 as usize];
+        write(&mut payload, 0, number.to_be_bytes())?;
+        let payload = payload.get(..total - version.header_len() - icmp::LEN).ok_or(WireError::Length)?;
+        let header = icmp::Header::echo(kind, self.identifier, self.round);
+        Ok((icmp::write_packet(source, destination, header, payload, out)?, number))
     }
 
     /// Notes that a request has left.
@@ -186,11 +149,6 @@ impl Probes {
             peer.awaited[usize::from(large)] = Some(number);
         }
     }
-}
-
-fn number_into(room: &mut [u8], number: u64) -> Result<(), WireError> {
-    *room.first_chunk_mut::<NUMBER>().ok_or(WireError::Truncated)? = number.to_be_bytes();
-    Ok(())
 }
 
 impl Engine {
@@ -232,7 +190,8 @@ impl State {
         if let (Some(counters), Some(known)) =
             (self.counters.peer(peer), self.probes.peers.get(usize::from(peer)))
         {
-            counters.set_state(known.state);
+            let state = if self.probes.refuses_ipv6(peer) { PeerState::Ipv4Only } else { known.state };
+            counters.set_state(state);
         }
     }
 

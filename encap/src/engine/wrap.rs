@@ -223,24 +223,35 @@ impl Wrap {
         Ok(rest)
     }
 
-    /// Completes a packet whose inner packet has been written: sequence number and checksums of GRE and UDP.
-    pub(super) fn finish(&self, packet: &mut [u8], sequence: &mut u32) -> Result<(), WireError> {
-        if let Some(at) = self.gre_at {
-            let gre = packet.get_mut(at..).ok_or(WireError::Truncated)?;
-            self.set_sequence(gre.get_mut(..self.len - at).ok_or(WireError::Truncated)?, sequence)?;
+    /// Copies an inner packet behind the headers. Returns its sum where a checksum will cover it.
+    pub(super) fn copy(&self, packet: &[u8], place: &mut [u8]) -> Sum {
+        if self.has_checksum || self.udp_at.is_some() && self.udp_checksum {
+            return Sum::default().copy(packet, place);
+        }
+        place.copy_from_slice(packet);
+        Sum::default()
+    }
+
+    /// Completes a packet whose inner packet has been written and has the sum `inner`: sequence number and checksums of
+    /// GRE and UDP.
+    pub(super) fn finish(&self, packet: &mut [u8], inner: Sum, sequence: &mut u32) -> Result<(), WireError> {
+        let total = packet.len();
+        let head = packet.get_mut(..self.len).ok_or(WireError::Truncated)?;
+        if let Some(gre) = self.gre_at.and_then(|at| head.get_mut(at..)) {
+            self.set_sequence(gre, sequence)?;
             if self.has_checksum {
-                let checksum = Sum::default().bytes(gre).finish();
+                let checksum = inner.bytes(gre).finish();
                 write(gre, 4, checksum.to_be_bytes())?;
             }
         }
         if let Some(at) = self.udp_at.filter(|_| self.udp_checksum) {
-            let datagram = packet.get_mut(at..).ok_or(WireError::Truncated)?;
-            let checksum = match self.udp_pseudo(datagram.len()).bytes(datagram).finish() {
+            let headers = head.get_mut(at..).ok_or(WireError::Truncated)?;
+            let checksum = match self.udp_pseudo(total - at).bytes(headers).plus(inner).finish() {
                 // A zero would mean "none" (RFC 768).
                 0 => 0xffff,
                 checksum => checksum,
             };
-            write(datagram, udp::CHECKSUM_AT, checksum.to_be_bytes())?;
+            write(headers, udp::CHECKSUM_AT, checksum.to_be_bytes())?;
         }
         Ok(())
     }

@@ -13,6 +13,9 @@ pub enum PeerState {
     Up = 1,
     /// Several probes in a row were not answered.
     Down = 2,
+    /// The last probe was answered, but several in a row of 1280 bytes were not: no IPv6 goes there (RFC 7676 section
+    /// 3.2).
+    Ipv4Only = 3,
 }
 
 impl PeerState {
@@ -22,6 +25,7 @@ impl PeerState {
             Self::Unverified => "unverified",
             Self::Up => "up",
             Self::Down => "down",
+            Self::Ipv4Only => "ipv4_only",
         }
     }
 }
@@ -83,6 +87,7 @@ impl PeerCounters {
         let state = match self.state.load(Relaxed) {
             1 => PeerState::Up,
             2 => PeerState::Down,
+            3 => PeerState::Ipv4Only,
             _ => PeerState::Unverified,
         };
         PeerSnapshot {

@@ -48,37 +48,17 @@ impl PathMtu {
         let newest = believed(self.oldest + BELIEVED - 1);
         let often = newest.is_some_and(|then| since(then) < APART)
             || believed(self.oldest).is_some_and(|then| since(then) < KEPT);
-        if often || !self.lower_by_probe(now, mtu) {
+        let mtu = mtu.max(self.floor);
+        if often || mtu >= self.current {
             return false;
         }
+        self.current = mtu;
+        self.lowered = Some(now);
         if let Some(slot) = self.believed.get_mut(self.oldest) {
             *slot = Some(now);
         }
         self.oldest = (self.oldest + 1) % BELIEVED;
         true
-    }
-
-    /// A probe of this node has found that the path takes `mtu` bytes: as `lower`, but as often as it likes, since
-    /// nobody else can make up its outcome.
-    pub fn lower_by_probe(&mut self, now: Instant, mtu: u16) -> bool {
-        let mtu = mtu.max(self.floor);
-        if mtu >= self.current {
-            return false;
-        }
-        self.current = mtu;
-        self.lowered = Some(now);
-        true
-    }
-
-    /// The MTU of the underlay has changed. Whether the estimate has.
-    pub fn set_ceiling(&mut self, ceiling: u16) -> bool {
-        let before = self.current;
-        self.ceiling = ceiling;
-        if self.lowered.is_none() || ceiling <= self.current {
-            self.current = ceiling;
-            self.lowered = None;
-        }
-        self.current != before
     }
 
     /// When `expire` raises the estimate, if nothing happens before.
@@ -129,7 +109,7 @@ mod tests {
         let mut path = PathMtu::new(576, 1500);
         assert!(path.lower(start, 68));
         assert_eq!(path.current(), 576);
-        assert!(!path.lower(start + secs(2), 68) && !path.lower_by_probe(start + secs(2), 0));
+        assert!(!path.lower(start + secs(2), 68));
         let mut path = PathMtu::new(1280, 1000);
         assert!(!path.lower(start, 576));
         assert_eq!(path.current(), 1000, "the underlay itself may be smaller");
@@ -141,7 +121,6 @@ mod tests {
         let mut path = PathMtu::new(576, 1500);
         assert!(path.lower(start, 1400));
         assert!(!path.lower(start + Duration::from_millis(999), 1300));
-        assert!(path.lower_by_probe(start + Duration::from_millis(999), 1350));
         assert!(path.lower(start + secs(1), 1300));
     }
 
@@ -153,7 +132,6 @@ mod tests {
             (0..30).map(|step| path.lower(start + secs(step * 10), 1400 - step as u16)).collect();
         assert_eq!(lowered.iter().filter(|lowered| **lowered).count(), 8);
         assert_eq!(path.current(), 1393);
-        assert!(path.lower_by_probe(start + secs(300), 1200), "probes are not bounded");
         assert!(!path.lower(start + secs(599), 1199));
         assert!(path.lower(start + secs(600), 1199));
         assert!(!path.lower(start + secs(609), 1198), "the second one is not ten minutes old yet");
@@ -166,7 +144,7 @@ mod tests {
         let mut path = PathMtu::new(576, 1500);
         assert!(!path.expire(start + secs(10_000)));
         path.lower(start, 1400);
-        path.lower_by_probe(start + secs(60), 1300);
+        path.lower(start + secs(60), 1300);
         assert!(!path.expire(start + secs(659)));
         assert_eq!(path.current(), 1300);
         assert!(path.expire(start + secs(660)));
@@ -174,28 +152,11 @@ mod tests {
         assert!(!path.expire(start + secs(661)));
     }
 
-    #[test]
-    fn the_underlay_bounds_it() {
-        let start = start();
-        let mut path = PathMtu::new(576, 1500);
-        assert!(path.set_ceiling(9000));
-        assert_eq!(path.current(), 9000, "not lowered by anybody, it follows");
-        path.lower(start, 1400);
-        assert!(!path.set_ceiling(1500));
-        assert_eq!(path.current(), 1400);
-        assert!(path.set_ceiling(1300));
-        assert_eq!((path.current(), path.expires()), (1300, None), "there is nothing to raise it to");
-        path.lower(start + secs(5), 1290);
-        path.set_ceiling(2000);
-        assert!(path.expire(start + secs(605)));
-        assert_eq!(path.current(), 2000);
-    }
-
     proptest! {
         #[test]
         fn it_stays_within_its_bounds(
             floor in 68u16..1500, ceiling in 68u16..9001,
-            steps in prop::collection::vec((0u64..700, any::<u16>(), 0u8..3), 0..60),
+            steps in prop::collection::vec((0u64..700, any::<u16>(), 0u8..2), 0..60),
         ) {
             let mut path = PathMtu::new(floor, ceiling);
             let mut now = start();
@@ -205,13 +166,12 @@ mod tests {
                 let before = path.current();
                 match what {
                     0 if path.lower(now, mtu) => believed.push(now),
-                    1 => { path.lower_by_probe(now, mtu); }
-                    2 => { path.expire(now); }
+                    1 => { path.expire(now); }
                     _ => {}
                 }
                 prop_assert!(path.current() <= ceiling);
                 prop_assert!(path.current() >= floor.min(ceiling));
-                prop_assert!(path.current() <= before || what == 2);
+                prop_assert!(path.current() <= before || what == 1);
                 prop_assert_eq!(path.expires().is_some(), path.current() < ceiling);
             }
             prop_assert!(believed.windows(2).all(|pair| pair[1] - pair[0] >= APART));

@@ -89,12 +89,12 @@ pub fn parse_too_big(version: Version, message: &[u8]) -> Result<TooBig, WireErr
     let (mtu, packet) = match version {
         Version::V4 => {
             let (header, packet) = icmp::Header::parse(message)?;
-            let mtu = header.mtu().filter(|_| Sum::default().bytes(message).finish() == 0);
+            let mtu = icmp::mtu(&header).filter(|_| Sum::default().bytes(message).finish() == 0);
             (mtu.map(u32::from), packet)
         }
         Version::V6 => {
             let (header, packet) = icmpv6::Header::parse(message)?;
-            (header.mtu(), packet)
+            (icmpv6::mtu(&header), packet)
         }
     };
     // No packet of ours is longer than 16 bits can say.
@@ -193,7 +193,7 @@ mod tests {
     }
 
     fn needed(mtu: u16, packet: &[u8]) -> Vec<u8> {
-        let mut header = icmp::Header::fragmentation_needed(mtu);
+        let mut header = icmp::fragmentation_needed(mtu);
         let mut message = vec![0; icmp::LEN + packet.len()];
         header.emit(&mut message).unwrap().copy_from_slice(packet);
         header.checksum = Sum::default().bytes(&message).finish();
@@ -203,7 +203,7 @@ mod tests {
 
     fn too_big(mtu: u32, packet: &[u8]) -> Vec<u8> {
         let mut message = vec![0; icmpv6::LEN + packet.len()];
-        icmpv6::Header::packet_too_big(mtu).emit(&mut message).unwrap().copy_from_slice(packet);
+        icmpv6::packet_too_big(mtu).emit(&mut message).unwrap().copy_from_slice(packet);
         message
     }
 

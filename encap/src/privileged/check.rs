@@ -4,11 +4,14 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::plan::Plan;
 use crate::config::{Isolation, Tunnel};
 use crate::device::{self, TunError};
 use crate::linux::capability::{self, Capability, CapabilityError};
 use crate::linux::netlink::{self, Netlink, NetlinkError};
+use crate::linux::sysctl::{self, Ipv6Setting};
 use crate::socket;
 
 /// One thing that is missing on this host, with the remedy.
@@ -137,7 +140,7 @@ pub(super) fn check(tunnels: &[Tunnel]) -> Result<Vec<Plan>, Vec<Unmet>> {
 
 /// Things that work for now but that an operator should know.
 pub(super) fn warnings(tunnels: &[Tunnel]) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<_> = tunnels.iter().filter_map(note_on_forwarding).collect();
     let Ok(mut netlink) = Netlink::open() else { return warnings };
     if netlink.rp_filter_of_all().is_ok_and(|value| value == 2) {
         for tunnel in tunnels.iter().filter(|tunnel| tunnel.isolation == Isolation::Device) {
@@ -154,6 +157,21 @@ pub(super) fn warnings(tunnels: &[Tunnel]) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Over IPv4 forwarding is switched on for the devices concerned; over IPv6 there is one switch for the whole host.
+fn note_on_forwarding(tunnel: &Tunnel) -> Option<String> {
+    let is_v6 = |network: &IpNet| network.addr().is_ipv6();
+    let to = tunnel.forward.iter().find(|to| to.networks.iter().any(is_v6))?;
+    let is_off =
+        sysctl::ipv6_setting(sysctl::ALL, Ipv6Setting::Forwarding).is_ok_and(|value| value == Some(0));
+    (is_off && tunnel.networks.iter().any(is_v6)).then(|| {
+        format!(
+            "tunnel {}: net.ipv6.conf.all.forwarding is 0: the kernel hands on no IPv6 between the tunnel and {}; \
+             `sysctl -w net.ipv6.conf.all.forwarding=1`",
+            tunnel.name, to.device
+        )
+    })
 }
 
 /// What an operator should know about received packets: whether the kernel works on them too.

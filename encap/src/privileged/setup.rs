@@ -21,8 +21,14 @@ use crate::linux::netlink::{
 use crate::linux::sysctl::{self, Ipv6Setting};
 use crate::socket::{self, Carrier};
 
-/// Before the rules of anybody else that look at all packets; ours look only at packets of our devices.
-const PRIORITY: u32 = 1000;
+/// Before the rules of anybody else that look at all packets; ours look only at packets of our devices. Packets of other
+/// programs' services come first: their lookups are to pass by as few rules as possible, for the kernel goes through them
+/// one by one.
+const SERVICE_PRIORITY: u32 = 1000;
+/// Packets that arrive by a device or leave by one.
+const DEVICE_PRIORITY: u32 = 1001;
+/// What the tables above do not have must not leave by the host's own routes.
+const NOWHERE_PRIORITY: u32 = 1002;
 /// The table that a namespace of its own uses.
 const MAIN_TABLE: u32 = libc::RT_TABLE_MAIN as u32;
 
@@ -77,10 +83,20 @@ pub(super) struct Setup {
     netlink: Netlink,
     home: Namespace,
     tunnels: HashMap<u32, Made>,
+    /// Group of all devices in the host's namespace, once there is one.
+    group: Option<Group>,
     /// Netfilter tables, one per network edge; they go with their sockets.
     tables: Vec<OwnedFd>,
     /// Bytes of all receive rings.
     ring_bytes: usize,
+}
+
+/// What the devices in the host's namespace have in common.
+struct Group {
+    /// Unique, for it is made from the number of the first device.
+    number: u32,
+    /// The netfilter table that drops what claims to come from an address of this host. Without, the kernel has to see to it.
+    own_sources: Option<OwnedFd>,
 }
 
 /// What was made for one tunnel and does not vanish with its device.
@@ -103,6 +119,7 @@ impl Setup {
             netlink,
             home: Namespace::current()?,
             tunnels: HashMap::new(),
+            group: None,
             tables: Vec::new(),
             ring_bytes: 0,
         })
@@ -230,13 +247,14 @@ impl Setup {
         let device = bring_up(&mut self.netlink, &tunnel, mtu)?;
         // Unique as long as interface numbers below 2^24 are, and found again by the sweep.
         let table = TABLE_BASE | (device & TABLE_INDEX_MASK);
+        self.join_group(device)?;
         for route in routes(&tunnel, device, table) {
             self.netlink.add_route(&route)?;
         }
         for family in families(&tunnel) {
             let rule = Rule {
                 family,
-                priority: PRIORITY,
+                priority: DEVICE_PRIORITY,
                 input: None,
                 output: Some(tunnel.device.clone()),
                 source: None,
@@ -250,9 +268,8 @@ impl Setup {
             }
             let input = Rule { input: Some(tunnel.device.clone()), output: None, ..rule };
             self.add_rule(made, input.clone())?;
-            // What the table does not have must not leave by the host's own routes.
             let action = RuleAction::Unreachable;
-            self.add_rule(made, Rule { priority: PRIORITY + 1, action, ..input.clone() })?;
+            self.add_rule(made, Rule { priority: NOWHERE_PRIORITY, action, ..input.clone() })?;
             for forward in &tunnel.forward {
                 self.add_rule(made, Rule { input: Some(forward.device.clone()), ..input.clone() })?;
                 self.forward(made, forward, table, &input)?;
@@ -261,12 +278,28 @@ impl Setup {
         Ok(tun)
     }
 
+    /// Spares the kernel a walk through all rules for every packet that leaves a tunnel: to see where its source would be
+    /// routed, which the engine has checked already.
+    fn join_group(&mut self, device: u32) -> Result<(), MakeError> {
+        let group = self.group.get_or_insert_with(|| {
+            let number = TABLE_BASE | (device & TABLE_INDEX_MASK);
+            let table = format!("ingre-{}-sources", std::process::id());
+            Group { number, own_sources: netlink::drop_own_sources(&table, number).ok() }
+        });
+        self.netlink.set_group(device, group.number)?;
+        if group.own_sources.is_some() {
+            self.netlink.set_ipv4(device, &[(Ipv4Setting::AcceptLocal, 1)])?;
+        }
+        Ok(())
+    }
+
     /// The sockets of other programs are bound to no device, nor are the kernel's own answers to echo requests: they leave
     /// by the tunnel because of their address.
     fn answer_from_services(&mut self, made: &mut Made, rule: &Rule) -> Result<(), MakeError> {
         let addresses: BTreeSet<_> = made.tunnel.services.iter().map(|service| service.address).collect();
         for address in addresses.into_iter().filter(|address| Family::of(*address) == rule.family) {
-            self.add_rule(made, Rule { output: None, source: Some(address), ..rule.clone() })?;
+            let (priority, source) = (SERVICE_PRIORITY, Some(address));
+            self.add_rule(made, Rule { priority, output: None, source, ..rule.clone() })?;
         }
         Ok(())
     }
@@ -302,7 +335,7 @@ impl Setup {
         if rule.family == Family::Ipv4 && self.netlink.ipv4_setting(link.index, Ipv4Setting::Forwarding)? == 0
         {
             let (input, action) = (Some(link.name), RuleAction::Unreachable);
-            let rule = Rule { priority: PRIORITY + 1, input, action, ..rule.clone() };
+            let rule = Rule { priority: NOWHERE_PRIORITY, input, action, ..rule.clone() };
             self.netlink.add_rule(&rule)?;
             made.forwarding.push((link.index, rule));
             self.netlink.set_ipv4(link.index, &[(Ipv4Setting::Forwarding, 1)])?;
@@ -324,6 +357,9 @@ impl Setup {
         for route in &made.routes {
             let _ = self.netlink.delete_route(route);
         }
+        if made.forwarding.is_empty() {
+            return;
+        }
         let others = self.netlink.rules(PROTOCOL).unwrap_or_default();
         for (device, rule) in &made.forwarding {
             // Where another tunnel or instance forwards meanwhile, a later sweep does this.
@@ -337,6 +373,10 @@ impl Setup {
 
 impl Drop for Setup {
     fn drop(&mut self) {
+        // One by one they would vanish when their descriptors are closed, each in some 20 ms.
+        if let Some(group) = &self.group {
+            let _ = self.netlink.delete_group(group.number);
+        }
         for made in std::mem::take(&mut self.tunnels).values() {
             self.undo(made);
         }

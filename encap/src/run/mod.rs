@@ -46,7 +46,8 @@ pub struct StartError {
 #[error("{0} engine threads did not end within {STOP_PATIENCE:?}")]
 pub struct StopError(usize);
 
-/// The running engine threads. Dropping it tells them to end but does not wait; see [`Engines::stop`].
+/// The running engine threads. Dropping it tells them to end but does not wait; see [`Engines::stop`]. Then it closes the
+/// devices, which vanish if they are still there: closing takes the kernel some 20 ms for each.
 #[derive(Debug)]
 pub struct Engines {
     threads: Vec<JoinHandle<()>>,
@@ -189,12 +190,11 @@ impl Engines {
         &self.edge_counters
     }
 
-    /// Ends all threads and waits for them; then closes the devices, which vanish. Closing takes the kernel some 20 ms
-    /// per device, whoever does it.
+    /// Ends all threads and waits for them. The devices are still there.
     ///
     /// # Errors
     /// When a thread does not end within 5 seconds.
-    pub fn stop(mut self) -> Result<(), StopError> {
+    pub fn stop(&mut self) -> Result<(), StopError> {
         self.signals.stop();
         let mut patience = STOP_PATIENCE;
         let step = Duration::from_millis(5);

@@ -183,53 +183,30 @@ impl Part {
     }
 }
 
-/// Overwrites DSCP and ECN of the packet at the start of `packet`; the checksum of IPv4 follows.
+/// The bits of ECN in the TOS byte or traffic class (RFC 3168 section 5).
+pub const ECN: u8 = 0b11;
+
+/// Sets the ECN bits of the packet at the start of `packet`; the checksum of IPv4 follows.
 ///
 /// # Errors
 /// [`WireError`] when there is no IP header.
-pub fn set_traffic_class(packet: &mut [u8], class: u8) -> Result<(), WireError> {
-    let old: [u8; 2] = read(packet, 0)?;
-    let [first, second] = old;
+#[inline]
+pub fn set_ecn(packet: &mut [u8], ecn: u8) -> Result<(), WireError> {
+    let [first, second] = read(packet, 0)?;
     match Version::of(packet)? {
-        Version::V4 => replace(packet, 0, [first, class]),
-        Version::V6 => write(packet, 0, [0x60 | class >> 4, class << 4 | second & 0x0f]),
-    }
-}
-
-/// Takes one hop off the packet at the start of `packet`, as whoever forwards it must, and returns how many are left.
-/// With 0 the packet has reached its end and is as it was (RFC 1812 section 5.3.1, RFC 8200 section 3).
-///
-/// # Errors
-/// [`WireError`] when there is no IP header.
-pub fn decrement_ttl(packet: &mut [u8]) -> Result<u8, WireError> {
-    let version = Version::of(packet)?;
-    let at = match version {
-        Version::V4 => 8,
-        Version::V6 => 7,
-    };
-    let [ttl] = read(packet, at)?;
-    let left = ttl.saturating_sub(1);
-    match version {
-        _ if left == 0 => {}
         Version::V4 => {
-            let [_, protocol]: [u8; 2] = read(packet, at)?;
-            replace(packet, at, [left, protocol])?;
+            let new = second & !ECN | ecn;
+            if new != second {
+                let checksum = u16::from_be_bytes(read(packet, 10)?);
+                let [old, word] = [[first, second], [first, new]].map(u16::from_be_bytes);
+                write(packet, 10, adjust(checksum, old, word).to_be_bytes())?;
+                write(packet, 1, [new])?;
+            }
+            Ok(())
         }
-        Version::V6 => write(packet, at, [left])?,
+        // The traffic class lies across the two bytes: its lower four bits are the upper ones of the second.
+        Version::V6 => write(packet, 1, [second & !(ECN << 4) | ecn << 4]),
     }
-    Ok(left)
-}
-
-/// Overwrites one word of an IPv4 header, at an even offset, and adjusts its checksum.
-fn replace(packet: &mut [u8], at: usize, new: [u8; 2]) -> Result<(), WireError> {
-    let old: [u8; 2] = read(packet, at)?;
-    if old != new {
-        let checksum = u16::from_be_bytes(read(packet, 10)?);
-        let checksum = adjust(checksum, u16::from_be_bytes(old), u16::from_be_bytes(new));
-        write(packet, 10, checksum.to_be_bytes())?;
-        write(packet, at, new)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -343,43 +320,22 @@ mod tests {
         }
     }
 
-    #[test]
-    fn hops_are_taken_until_none_is_left() {
-        for (mut bytes, at) in [(v4(&[], 1).1, 8), (v6(ipv6::TCP, &[5; 9]).1, 7)] {
-            for left in (1..9).rev() {
-                assert_eq!(decrement_ttl(&mut bytes), Ok(left));
-                assert_eq!(bytes[at], left);
-            }
-            let before = bytes.clone();
-            assert_eq!(decrement_ttl(&mut bytes), Ok(0));
-            assert_eq!(bytes, before, "nobody forwards it, so nothing is changed");
-            bytes[at] = 0;
-            assert_eq!(decrement_ttl(&mut bytes), Ok(0));
-            assert!(decrement_ttl(&mut bytes[..7]).is_err());
-        }
-    }
-
     proptest! {
         #[test]
-        fn the_checksum_follows_every_change(class: u8, ttl: u8) {
-            let (_, mut bytes) = v4(&[1; 4], 3);
-            let [class_before, ttl_before] = [bytes[1], bytes[8]];
-            prop_assert_ne!(class_before, 0);
-            bytes[8] = ttl;
-            let sum = adjust(u16::from_be_bytes([bytes[10], bytes[11]]), u16::from(ttl_before) << 8, u16::from(ttl) << 8);
-            bytes[10..12].copy_from_slice(&sum.to_be_bytes());
-            set_traffic_class(&mut bytes, class).unwrap();
-            decrement_ttl(&mut bytes).unwrap();
+        fn the_mark_is_set_and_nothing_else(tos: u8, ecn in 0u8..4) {
+            let (header, _) = v4(&[1; 4], 3);
+            let mut bytes = vec![5; 27];
+            ipv4::Header { tos, ..header }.emit(&mut bytes).unwrap();
+            set_ecn(&mut bytes, ecn).unwrap();
             prop_assert_eq!(naive(&[&bytes[..24]]), 0);
-            prop_assert_eq!(Packet::parse(&bytes).unwrap().0.traffic_class, class);
-        }
+            prop_assert_eq!(Packet::parse(&bytes).unwrap().0.traffic_class, tos & !ECN | ecn);
 
-        #[test]
-        fn the_flow_label_stays(class: u8) {
             let (header, mut bytes) = v6(ipv6::TCP, &[1; 4]);
-            set_traffic_class(&mut bytes, class).unwrap();
+            let header = ipv6::Header { traffic_class: tos, ..header };
+            header.emit(&mut bytes).unwrap();
+            set_ecn(&mut bytes, ecn).unwrap();
             let (after, _) = ipv6::Header::parse(&bytes).unwrap();
-            prop_assert_eq!(after, ipv6::Header { traffic_class: class, ..header });
+            prop_assert_eq!(after, ipv6::Header { traffic_class: tos & !ECN | ecn, ..header });
         }
 
         #[test]
@@ -392,8 +348,7 @@ mod tests {
                 prop_assert_eq!(packet.header_len + transport.len(), packet.total);
             }
             let _ = Packet::parse_quoted(&bytes);
-            let _ = set_traffic_class(&mut bytes, 3);
-            let _ = decrement_ttl(&mut bytes);
+            let _ = set_ecn(&mut bytes, 3);
         }
     }
 }

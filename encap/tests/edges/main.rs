@@ -9,6 +9,7 @@ mod large;
 mod packets;
 mod pair;
 mod receive;
+mod segments;
 mod sender;
 mod transmit;
 mod tun;
@@ -27,10 +28,17 @@ use pair::{A6, B6};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 fn main() -> ExitCode {
-    run([tun::cases(), receive::cases(), transmit::cases(), large::cases(), guard::cases()]
-        .into_iter()
-        .flatten()
-        .collect())
+    run([
+        tun::cases(),
+        receive::cases(),
+        transmit::cases(),
+        large::cases(),
+        segments::cases(),
+        guard::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect())
 }
 
 /// The ends of a pair in both families.

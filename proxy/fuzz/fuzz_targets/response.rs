@@ -1,29 +1,3 @@
-//! A response that is taken has the same body after it was passed on.
-
 #![no_main]
 
-use http::Method;
-use libfuzzer_sys::fuzz_target;
-use proxy::{
-    h1::{Limits, parse_response, write_response},
-    message::{ResponseHead, Version},
-};
-
-fuzz_target!(|input: &[u8]| {
-    let Some((choice, input)) = input.split_first() else { return };
-    let method = if *choice == b'h' { Method::HEAD } else { Method::GET };
-    let limits = Limits { fields: 64, ..Limits::default() };
-    let mut head = ResponseHead::default();
-    let Ok(Some(meta)) = parse_response(input, &limits, &method, &mut head) else { return };
-    assert!(meta.consumed <= input.len());
-    let mut text = Vec::new();
-    write_response(&head, meta.framing, meta.keep_alive, Version::Http11, &mut text);
-    let mut again = ResponseHead::default();
-    let Ok(Some(read)) = parse_response(&text, &Limits::default(), &method, &mut again) else {
-        assert!(text.len() > input.len());
-        return;
-    };
-    assert_eq!((read.consumed, read.framing), (text.len(), meta.framing));
-    assert_eq!(again.status, head.status);
-    assert!(meta.keep_alive || !read.keep_alive || head.status.is_informational());
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| proxy_fuzz::response::check(bytes));

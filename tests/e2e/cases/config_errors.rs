@@ -131,6 +131,12 @@ const TUNNELS: &[(&str, &str, &str)] = &[
     ),
     (
         "24]}",
+        "24], services: [10.9.0.1]}, {name: u, local: 192.0.2.1, peers: [192.0.2.2], key: 2, networks: [10.0.0.0/16],\n  \
+         services: [»\"10.9.0.1:80\"]}",
+        "the tunnel `t` serves 10.9.0.1 to 10.0.0.0/24 already\n",
+    ),
+    (
+        "24]}",
         "24]}, {name: u, local: 192.0.2.1, peers: [»192.0.2.2], key: 1, networks: [10.1.0.0/24]}",
         "the tunnel `t` has 192.0.2.1, 192.0.2.2 and key 1 already\n",
     ),

@@ -231,7 +231,7 @@ fn with_listeners() {
     }
 }
 
-/// The L4 node gives tunnels up and takes them back.
+/// The L4 node gives tunnels up, the last one too, and takes them back.
 fn alone() {
     let site = Site::new();
     let (_servers, l4) = (site.servers(), site.carry());
@@ -250,6 +250,13 @@ fn alone() {
     let only_a = text.split("  - {name: b,").next().unwrap().to_owned();
     reload(&only_a, "ingre: reloaded, carrying 1 tunnels");
     assert!(!site.l4.state().contains("ig-b"), "{}", site.l4.state());
+    download.end();
+    let none = format!("{}tunnels: []\n", text.split("tunnels:\n").next().unwrap());
+    reload(&none, "ingre: reloaded, carrying 0 tunnels");
+    assert!(!site.l4.state().contains("ig-"), "{}", site.l4.state());
+    reload(&only_a, "ingre: reloaded, carrying 1 tunnels");
+    until("an answer", || (ask(&node, "a.test").0 == 200).then_some(()));
+    let download = Download::start(&node);
     reload(
         &with(
             &text,

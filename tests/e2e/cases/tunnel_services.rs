@@ -24,6 +24,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::needing("tunnel::the_command_tunnels_shows_a_running_ingre", NEEDS, command),
         Case::needing("tunnel::the_command_tunnels_says_why_it_shows_nothing", NEEDS, nothing_to_show),
         Case::needing("tunnel::the_encapsulation_alone_has_an_admin_listener", NEEDS, admin_of_encap),
+        Case::needing("tunnel::ipv6_that_is_not_forwarded_is_said", NEEDS, forwarding),
     ]
 }
 
@@ -100,6 +101,7 @@ fn services() {
         assert_eq!(answer.text(), sha256(&large()), "{domain}");
     }
     datagrams(&ends);
+    own_source(&ends);
     // Echo where everything is open; nothing where one port is, nor on another port.
     let ping = |address: &str| {
         let command = ["-I", "ig-front", "-c", "1", "-W", "1", address];
@@ -138,6 +140,29 @@ fn datagrams(ends: &Ends) {
     });
     answering.join().unwrap();
     assert_eq!(answer, [7; 1400]);
+}
+
+/// What claims to come from an address of the host that serves is not delivered, although the address lies behind the
+/// tunnel: the answer would go to the host itself.
+fn own_source(ends: &Ends) {
+    let server = ends.far.run(|| UdpSocket::bind("10.0.0.10:53").unwrap());
+    let sender = ends.node.run(|| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+        socket.bind_device(Some(b"ig-front")).unwrap();
+        UdpSocket::from(socket)
+    });
+    let arrives = |text: &str| {
+        sender.send_to(text.as_bytes(), "10.0.0.10:53").unwrap();
+        server.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        let mut buffer = [0; 100];
+        server.recv(&mut buffer).is_ok_and(|length| buffer[..length] == *text.as_bytes())
+    };
+    assert!(arrives("before"));
+    let address = |what| ends.far.output("ip", &["address", what, "172.16.0.1/32", "dev", "lo"]);
+    address("add");
+    assert!(!arrives("while it is an own address"));
+    address("delete");
+    assert!(arrives("after"));
 }
 
 /// The states of the peers of the first tunnel.
@@ -226,6 +251,10 @@ fn nothing_to_show() {
     let ran = show(node.listener("http"), &[]);
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
     assert!(ran.stderr.contains("is no admin listener of ingre"), "{}", ran.stderr);
+    let mute = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let ran = show(mute.local_addr().unwrap(), &["--json"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
+    assert!(ran.stderr.contains("it does not end what it says, and was silent for 2 s"), "{}", ran.stderr);
     let ran = ingre(&["tunnels", "-c", "-"], "tunnels: []\n");
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
     assert!(ran.stderr.contains("admin"), "{}", ran.stderr);
@@ -252,4 +281,20 @@ fn admin_of_encap() {
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(ran.stdout.lines().nth(1).unwrap().starts_with("front (gre key 5)"), "{}", ran.stdout);
     assert!(ran.stdout.lines().nth(2).unwrap().trim_start().starts_with("192.0.2.3"), "{}", ran.stdout);
+}
+
+fn forwarding() {
+    let (ends, rs) = (Ends::new(), Host::new());
+    ends.far.wire("rs", &rs, "lan");
+    ends.far.sysctl("net/ipv6/conf/rs/disable_ipv6", "0");
+    let config = "tunnels:\n\
+        \x20 - {name: back, local: 192.0.2.2, peers: [192.0.2.1], key: 5, networks: [172.16.0.0/24, \"fd00:16::/64\"], forward: true,\n\
+        \x20    forward_to: [{device: rs, networks: [10.0.0.0/24, \"fd00:10::/64\"]}]}\n";
+    let note = "tunnel back: net.ipv6.conf.all.forwarding is 0: the kernel hands on no IPv6 between the tunnel and rs; `sysctl";
+    let far = Setup::new(config).on(&ends.far).carry();
+    assert!(far.stderr().contains(note), "{}", far.stderr());
+    drop(far);
+    ends.far.sysctl("net/ipv6/conf/all/forwarding", "1");
+    let far = Setup::new(config).on(&ends.far).carry();
+    assert!(!far.stderr().contains("forwarding"), "{}", far.stderr());
 }

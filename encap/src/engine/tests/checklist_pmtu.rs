@@ -32,10 +32,10 @@ fn sized(len: u16) -> Vec<u8> {
 /// "Too big" about an outer packet, of which `quoted` bytes are quoted.
 fn report(mtu: u32, outer: &[u8], quoted: usize) -> (Version, Vec<u8>) {
     if outer[0] >> 4 == 4 {
-        (Version::V4, icmp_message(icmp::Header::fragmentation_needed(mtu as u16), &outer[..quoted]))
+        (Version::V4, icmp_message(icmp::fragmentation_needed(mtu as u16), &outer[..quoted]))
     } else {
         let mut message = vec![0; icmpv6::LEN + quoted];
-        icmpv6::Header::packet_too_big(mtu).emit(&mut message).unwrap().copy_from_slice(&outer[..quoted]);
+        icmpv6::packet_too_big(mtu).emit(&mut message).unwrap().copy_from_slice(&outer[..quoted]);
         (Version::V6, message)
     }
 }

@@ -50,7 +50,7 @@ fn provoke(reason: DropReason, node: &mut Node) {
             node.send(PLAIN, &udp6_packet((OWN6, 1, RS6, 2), b"x"))
         }
         UnderlayIgnored => {
-            let error = icmp_message(icmp::Header::fragmentation_needed(1000), &from_l4(&client));
+            let error = icmp_message(icmp::fragmentation_needed(1000), &from_l4(&client));
             assert_eq!(
                 node.engine.handle_underlay_error(node.now, Version::V4, &error),
                 Err(UnderlayIgnored)

@@ -143,7 +143,7 @@ fn new_flows_avoid_a_peer_that_is_down_and_old_ones_stay() {
     assert_eq!(states(&node), [Down, Down]);
     assert_eq!(fresh(&mut node), L4);
     let probes = round(&mut node, &tunnel);
-    answer(&mut node, &tunnel, &probes, &[0], 1);
+    answer(&mut node, &tunnel, &probes, &[0, 1], 1);
     assert_eq!((states(&node)[0], fresh(&mut node)), (Up, L4.into()));
 }
 
@@ -153,7 +153,7 @@ fn rfc7676_3_ipv6_needs_a_peer_that_carries_1280_bytes() {
         let (tunnel, mut node) = probing(outer_v4, target_v4);
         let v6 = udp(at(OWN6, 1), at(RS6, 2), b"x");
         let v4 = udp(at(OWN, 1), at(RS, 2), b"x");
-        let mut passed = Vec::new();
+        let (mut passed, mut shown) = (Vec::new(), Vec::new());
         for number in 0..6 {
             let probes = round(&mut node, &tunnel);
             // The long one is lost but for the last round.
@@ -162,9 +162,11 @@ fn rfc7676_3_ipv6_needs_a_peer_that_carries_1280_bytes() {
                 answer(&mut node, &tunnel, &probes, &[1], 0);
             }
             passed.push(node.outward(&v6).len());
+            shown.push(states(&node)[0]);
             assert_eq!(node.outward(&v4).len(), 1, "IPv4 is carried all the same");
         }
         assert_eq!(passed, [1, 1, 1, 0, 0, 1]);
+        assert_eq!(shown, [Up, Up, Up, Ipv4Only, Ipv4Only, Up]);
         assert_eq!(node.drops(), [DropReason::PathTooSmall; 2]);
     }
 }
@@ -175,7 +177,7 @@ fn rfc7676_3_over_a_narrow_path_the_probe_leaves_as_ipv6_would() {
     for target_v4 in [true, false] {
         let (_, mut node) = probing(true, target_v4);
         let sent = node.outward(&udp(at(OWN, 1), at(RS, 2), &[0; 1400])).remove(0).bytes;
-        let error = icmp_message(icmp::Header::fragmentation_needed(1000), &sent[..60]);
+        let error = icmp_message(icmp::fragmentation_needed(1000), &sent[..60]);
         let version = crate::wire::ip::Version::V4;
         assert_eq!(node.engine.handle_underlay_error(node.now, version, &error), Ok(true));
         node.batch.clear();

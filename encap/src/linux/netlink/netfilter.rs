@@ -1,9 +1,5 @@
-//! One netfilter table of nf_tables that keeps the kernel's own receive path from working on tunnel packets.
-//!
-//! A packet socket only gets copies: the packets themselves go on to the kernel's IP layer, which looks up a route for
-//! each and finds that nobody wants it. Dropped before routing they cost less, and a loaded module of the
-//! kernel that speaks GRE itself sees none of them. The table belongs to its socket: the kernel removes it when that is
-//! closed, however its owner ends (`NFT_TABLE_F_OWNER`, since Linux 5.12).
+//! Netfilter tables of nf_tables that drop packets before the kernel routes them. A table belongs to its socket: the
+//! kernel removes it when that is closed, however its owner ends (`NFT_TABLE_F_OWNER`, since Linux 5.12).
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -28,6 +24,9 @@ const NEW_RULE: u16 = 6;
 const TABLE_FLAG_OWNER: u32 = 2;
 const BASE_NETWORK_HEADER: u32 = 1;
 const META_INPUT_INTERFACE: u32 = 4;
+const META_INPUT_GROUP: u32 = 21;
+const FIB_TYPE_OF_ADDRESS: u32 = 3;
+const FIB_OF_SOURCE: u32 = 1;
 const REGISTER_VERDICT: u32 = 0;
 const REGISTER: u32 = 1;
 /// linux/netfilter.h.
@@ -42,11 +41,52 @@ const FAMILY_IPV6: u8 = 10;
 const CHAIN: &str = "prerouting";
 
 /// Makes a table `name` that drops packets of any of `protocols` to `local` that arrive on interface number `device`,
-/// for as long as the socket it returns is open. Needs `CAP_NET_ADMIN`.
+/// for as long as the socket it returns is open. A packet socket only gets copies: the packets themselves go on to the
+/// kernel's IP layer, which looks up a route for each and finds that nobody wants it. Dropped they cost less, and a
+/// module of the kernel that speaks GRE itself sees none of them. Needs `CAP_NET_ADMIN`.
 ///
 /// # Errors
 /// When the kernel has no nf_tables, or refuses a part of it.
 pub fn drop_before_routing(name: &str, device: u32, local: IpAddr, protocols: &[u8]) -> Result<OwnedFd> {
+    let (family, protocol_at, address_at, address) = match local {
+        IpAddr::V4(local) => (FAMILY_IPV4, 9, 16, local.octets().to_vec()),
+        IpAddr::V6(local) => (FAMILY_IPV6, 6, 24, local.octets().to_vec()),
+    };
+    let rules = protocols.iter().map(|protocol| {
+        rule(family, name, |list| {
+            meta(list, META_INPUT_INTERFACE);
+            equals(list, &device.to_ne_bytes());
+            load(list, protocol_at, 1);
+            equals(list, &[*protocol]);
+            load(list, address_at, address.len() as u32);
+            equals(list, &address);
+        })
+    });
+    make_table(family, name, rules)
+}
+
+/// Makes a table `name` that drops what arrives over IPv4 on a device of `group` and claims to come from an address of
+/// this host, for as long as the socket it returns is open. The kernel itself finds that out by a walk through all
+/// routing rules; the table looks only where the own addresses are. Needs `CAP_NET_ADMIN`.
+///
+/// # Errors
+/// When the kernel has no nf_tables, or refuses a part of it.
+pub fn drop_own_sources(name: &str, group: u32) -> Result<OwnedFd> {
+    let rule = rule(FAMILY_IPV4, name, |list| {
+        meta(list, META_INPUT_GROUP);
+        equals(list, &group.to_ne_bytes());
+        expression(list, "fib", |data| {
+            data.attribute_number(1, REGISTER)
+                .attribute_number(2, FIB_TYPE_OF_ADDRESS)
+                .attribute_number(3, FIB_OF_SOURCE);
+        });
+        equals(list, &u32::from(libc::RTN_LOCAL).to_ne_bytes());
+    });
+    make_table(FAMILY_IPV4, name, [rule])
+}
+
+/// Makes a table with one chain before routing.
+fn make_table(family: u8, name: &str, rules: impl IntoIterator<Item = Message>) -> Result<OwnedFd> {
     let attempt = "make a netfilter table";
     let protocol = RawProtocol::new(NETLINK_NETFILTER).map(Protocol::from_raw);
     let flags = SocketFlags::CLOEXEC;
@@ -54,9 +94,8 @@ pub fn drop_before_routing(name: &str, device: u32, local: IpAddr, protocols: &[
         .map_err(|error| NetlinkError::new(attempt, error))?;
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))
         .map_err(|error| NetlinkError::new(attempt, error))?;
-    let family = if local.is_ipv4() { FAMILY_IPV4 } else { FAMILY_IPV6 };
     let mut messages = vec![boundary(BATCH_BEGIN), table(family, name), chain(family, name)];
-    messages.extend(protocols.iter().map(|protocol| rule(family, name, device, local, *protocol)));
+    messages.extend(rules);
     messages.push(boundary(BATCH_END));
     let mut bytes = Vec::new();
     for (sequence, message) in (1..).zip(&mut messages) {
@@ -110,23 +149,12 @@ fn chain(family: u8, table: &str) -> Message {
     message
 }
 
-/// `iif DEVICE PROTOCOL DESTINATION drop`, as the machine of nf_tables runs it.
-fn rule(family: u8, table: &str, device: u32, local: IpAddr, protocol: u8) -> Message {
-    let (protocol_at, address_at, address) = match local {
-        IpAddr::V4(local) => (9, 16, local.octets().to_vec()),
-        IpAddr::V6(local) => (6, 24, local.octets().to_vec()),
-    };
+/// A rule that drops what gets through the comparisons that `compare` writes.
+fn rule(family: u8, table: &str, compare: impl FnOnce(&mut Message)) -> Message {
     let mut message = make(NEW_RULE, family);
     message.attribute_string(1, table).attribute_string(2, CHAIN);
     message.nest(4 | NESTED, |list| {
-        expression(list, "meta", |data| {
-            data.attribute_number(1, REGISTER).attribute_number(2, META_INPUT_INTERFACE);
-        });
-        equals(list, &device.to_ne_bytes());
-        load(list, protocol_at, 1);
-        equals(list, &[protocol]);
-        load(list, address_at, address.len() as u32);
-        equals(list, &address);
+        compare(list);
         expression(list, "immediate", |data| {
             data.attribute_number(1, REGISTER_VERDICT);
             data.nest(2 | NESTED, |value| {
@@ -145,6 +173,13 @@ const NESTED: u16 = 1 << 15;
 fn expression(list: &mut Message, name: &str, fill: impl FnOnce(&mut Message)) {
     list.nest(1 | NESTED, |element| {
         element.attribute_string(1, name).nest(2 | NESTED, fill);
+    });
+}
+
+/// Loads what the kernel knows of a packet.
+fn meta(list: &mut Message, what: u32) {
+    expression(list, "meta", |data| {
+        data.attribute_number(1, REGISTER).attribute_number(2, what);
     });
 }
 

@@ -7,20 +7,22 @@ use encap::config::{ForwardTo, Tunnel};
 use encap::engine::Engine;
 use encap::metrics::Counters;
 
-pub const LOCAL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
-pub const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 4);
-pub const KEY: u32 = 7;
-pub const MTU: u16 = 1472;
+pub(super) const LOCAL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
+pub(super) const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 4);
+pub(super) const KEY: u32 = 7;
+pub(super) const MTU: u16 = 1472;
 
 #[expect(clippy::disallowed_methods, reason = "some instant to start from")]
-pub fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }
 
-pub fn engine() -> Engine {
+pub(super) fn engine() -> Engine {
     let own = Ipv4Addr::new(100, 64, 0, 1);
     let tunnel = Tunnel {
         key: Some(KEY),
+        // An engine is made for every input.
+        flows: 1024,
         addresses: vec![own.into()],
         vips: vec![SocketAddr::new(own.into(), 443)],
         forward: vec![ForwardTo {

@@ -1,0 +1,67 @@
+//! Bytes behind a valid preface mean the same in one piece and cut anywhere, and never more than a bounded answer.
+
+use bytes::BytesMut;
+use proxy::{
+    h1,
+    h2::{Connection, ConnectionError, Event, Limits},
+};
+
+const BEGINNING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// Panics where that does not hold.
+pub fn check(input: &[u8]) {
+    let Some((cut, frames)) = input.split_first() else { return };
+    let cut = usize::from(*cut).max(1);
+    let bytes = [BEGINNING, frames].concat();
+    let whole = take(&bytes, bytes.len());
+    assert!(whole.1.len() <= 1000 + 40 * bytes.len());
+    // Where windows are granted again depends on the pieces.
+    if bytes.len() < 30_000 {
+        assert_eq!(whole, take(&bytes, cut));
+    }
+}
+
+/// What has happened, in words, and what is said.
+fn take(bytes: &[u8], cut: usize) -> (Result<Vec<String>, ConnectionError>, Vec<u8>) {
+    let limits = Limits {
+        streams: 8,
+        stream_window: 1 << 16,
+        connection_window: 1 << 17,
+        largest_window: 1 << 20,
+        head: h1::Limits::default(),
+    };
+    let mut out = Vec::new();
+    let mut connection = Connection::new(limits, &mut out);
+    let mut input = BytesMut::new();
+    let mut seen = Vec::new();
+    let mut last = None;
+    for piece in bytes.chunks(cut) {
+        input.extend_from_slice(piece);
+        loop {
+            let event = match connection.receive(&mut input, &mut out) {
+                Ok(event) => event,
+                Err(error) => return (Err(error), out),
+            };
+            let (content, words) = match event {
+                Event::NeedMore => break,
+                Event::Data { slot, bytes } => {
+                    let data = input.split_to(bytes);
+                    connection.passed_on(slot, bytes, 0, &mut out);
+                    let words = format!("{data:?}");
+                    let same = last.replace(slot) == Some(slot);
+                    if let Some(before) = seen.last_mut().filter(|_| same) {
+                        *before = format!("{before}{words}").replace("\"b\"", "");
+                        continue;
+                    }
+                    (true, words)
+                }
+                event => (false, format!("{event:?}")),
+            };
+            if !content {
+                last = None;
+            }
+            seen.push(words);
+        }
+    }
+    (Ok(seen), out)
+}
