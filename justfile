@@ -50,6 +50,11 @@ bench *OPTIONS:
     cargo build --locked --profile dist
     benches/compare.py {{OPTIONS}}
 
+# What each feature costs when it is used, and that a plain rule pays for none (OPTIONS: --rounds, --secs, --markdown FILE)
+bench-features *OPTIONS:
+    cargo build --locked --profile dist
+    benches/features.py {{OPTIONS}}
+
 # The encapsulation next to a bare veth, a per-packet tunnel and Open vSwitch, as root (OPTIONS: --rounds, --secs, --only, --mtu, --tests, --congestion, --markdown FILE, --quick)
 bench-encap *OPTIONS:
     cargo build --locked --profile dist

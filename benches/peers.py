@@ -243,7 +243,7 @@ def start_origin(workshop, core):
     config.write_text(nginx_config(directory, f"""
   open_file_cache max=10 inactive=1h; client_max_body_size 0; client_body_buffer_size 1m; default_type application/octet-stream;
   server {{
-    listen 127.0.0.1:{port} backlog=4096; root {directory};
+    listen 127.0.0.1:{port} backlog=4096; listen 127.0.0.2:{port} backlog=4096; root {directory};
     location = /1k {{ return 200 "{'x' * 1024}"; }}
     location /up/ {{ dav_methods PUT; }}
   }}"""))

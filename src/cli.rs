@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::tunnels::ShowOptions;
-use crate::{commands, encapsulate, lab, serve};
+use crate::{commands, encapsulate, explain, lab, serve};
 
 /// HTTPS ingress that carries its own traffic in GRE.
 #[derive(Debug, Parser)]
@@ -32,6 +32,8 @@ enum Command {
         #[command(flatten)]
         config: ConfigArgument,
     },
+    /// Say what would become of a request, and why: 0 if an RS or a rule would answer it, 1 otherwise.
+    Explain(explain::Options),
     /// Build a small data centre out of network namespaces and show the whole job on it.
     Lab(lab::Options),
     /// Serve without a file: HTTPS at one address, one real server behind it.
@@ -101,6 +103,7 @@ pub(crate) fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run { config, external_encap } => serve::run(&config.path, external_encap),
         Command::Validate { config } => commands::validate(&config.path),
+        Command::Explain(options) => explain::run(&options),
         Command::Lab(options) => lab::run(&options),
         Command::Proxy { from, to } => serve::proxy(from, to),
         Command::Encap { config, admin } => encapsulate::run(&config.path, admin),

@@ -7,6 +7,7 @@ mod cpu;
 mod development;
 mod encapsulate;
 mod exit;
+mod explain;
 mod lab;
 mod notice;
 mod serve;

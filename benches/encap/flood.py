@@ -16,6 +16,8 @@ PACKET_BYTES = HEADER_BYTES + PAYLOAD_BYTES
 BURST = 32
 PORTS_BYTES = 4
 SINK_PORT = 40_001
+# What `socket` has no name for.
+SO_NO_CHECK = 11
 
 
 class Address(ctypes.Structure):
@@ -69,12 +71,13 @@ class Flood:
 
     def __init__(self, bed, tunnels):
         self.sockets, self.targets = [], [socket.inet_aton(inner("B", tunnel)) for tunnel in tunnels]
-        for tunnel in tunnels:
+        for tunnel, target in zip(tunnels, self.targets):
             with bed.inside("A"):
-                into = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)
+                into = self.open()
             into.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, bed.tunnel_device(tunnel).encode())
-            # Never read. Not connected either, so that an ICMP error of B does not take the place of a packet.
+            # Never read.
             into.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
+            self.prepare(into, target)
             self.sockets.append(into)
         # Length, and no checksum; the ports are written before each burst.
         header = b"\0\0\0\0" + PACKET_BYTES.to_bytes(2, "big") + b"\0\0"
@@ -86,6 +89,12 @@ class Flood:
         for at, message in enumerate(self.messages):
             message.name, message.name_len = ctypes.pointer(self.target), ctypes.sizeof(Address)
             message.vectors, message.vector_count = ctypes.pointer(self.vectors[at]), 1
+
+    def open(self):
+        return socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)
+
+    def prepare(self, into, target):
+        """Not connected, so that an ICMP error of B does not take the place of a packet."""
 
     def __enter__(self):
         return self
@@ -108,3 +117,22 @@ class Flood:
                 raise OSError(ctypes.get_errno(), "the flood cannot send")
             if rate:
                 time.sleep(max(0, start + (burst + 1) * BURST / rate - time.monotonic()))
+
+
+class OneFlow(Flood):
+    """The flow of `sink` through connected sockets: the sender's kernel looks up no route per packet, as with a program that
+    talks to somebody for longer."""
+
+    def __init__(self, bed, tunnels):
+        super().__init__(bed, tunnels)
+        for vector, message in zip(self.vectors, self.messages):
+            vector.base, vector.len = vector.base + HEADER_BYTES, PAYLOAD_BYTES
+            message.name, message.name_len = None, 0
+
+    def open(self):
+        return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+    def prepare(self, into, target):
+        # As above, no checksum: otherwise packets are joined, and are not counted one by one.
+        into.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
+        into.connect((socket.inet_ntoa(target), SINK_PORT))

@@ -30,7 +30,7 @@ def tunnels(workshop, engine, options):
         for _ in range(options.rounds):
             one_round = {}
             for name, (where, into) in cases.items():
-                with flood.Flood(where, into) as source:
+                with flood.OneFlow(where, into) as source:
                     one_round[name] = cost(where, source, flood.one_flow(), options.secs)
             rounds.append(told("tunnels", one_round))
     return rounds

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use proxy::h1::{Limits, parse_request, write_request};
 use proxy::message::{Headers, RequestHead};
-use proxy::pool::{AllDown, Excluded, HealthCell, Pool, RealServer};
+use proxy::pool::{AllDown, Excluded, HealthCell, Maglev, Pool, RealServer, Rendezvous, Ring, hash, least};
 use proxy::route::{DomainSpec, Outcome, RouteTable, RuleSpec, normalise_host, normalise_path};
 use timing::measure;
 
@@ -102,17 +102,32 @@ fn rewrite(headers: &mut Headers) {
 fn pick() {
     let servers = (1..=16_u8).map(|n| {
         let address = SocketAddr::from(([10, 0, 0, n], 80));
-        (RealServer { address, weight: 10 + n % 4 * 10 }, Arc::new(HealthCell::unchecked()))
+        (RealServer { address, weight: 10 + n % 4 * 10, backup: false }, Arc::new(HealthCell::unchecked()))
     });
     let pool = Pool::new(servers, AllDown::UseAll);
     let mut turns = pool.turns(0);
-    measure("weighted round robin: one of 16 RS", || pool.pick(&mut turns, &Excluded::default(), |_| true));
+    measure("weighted round robin: one of 16 RS", || pool.pick(&mut turns, &Excluded::default()));
+    let tried = Excluded::default();
+    let share = |index: usize| pool.candidates(&tried).next().map_or(0, |among| among.share(index));
+    measure("least connections: one of 16 RS", || least(&mut turns, |index| index as u32, share));
+    let servers: Vec<_> = pool.servers().map(|(server, _)| *server).collect();
+    let (lots, table, ring) = (
+        Rendezvous::new(servers.iter().map(|server| server.address)),
+        Maglev::new(&servers),
+        Ring::new(&servers),
+    );
+    let mut keys = (0u64..).map(|key| hash(&key.to_ne_bytes()));
+    measure("IP hash: one of 16 RS", || lots.pick(keys.next()?, share));
+    let mut keys = (0u64..).map(|key| hash(&key.to_ne_bytes()));
+    measure("Maglev: one of 16 RS", || table.pick(keys.next()?, share));
+    let mut keys = (0u64..).map(|key| hash(&key.to_ne_bytes()));
+    measure("ring hash: one of 16 RS", || ring.pick(keys.next()?, share));
 }
 
 fn find(table: &RouteTable, host: &str, path: &str) -> usize {
     let host = normalise_host(host).expect("the host is valid");
     let path = normalise_path(path).expect("the path is valid");
-    match table.find(&host, path.as_str()) {
+    match table.find(&host, path.as_str(), |_| true) {
         Outcome::Rule(found) => found.target,
         other => panic!("no rule for {host}: {other:?}"),
     }

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::body::Counter;
 use crate::config;
 use crate::error::Error;
+use crate::limit::Permit;
 use crate::message::{RequestHead, Version};
 use crate::metrics::Ended;
 use crate::state::View;
@@ -195,7 +196,13 @@ pub(crate) struct Record {
     pub(crate) head: Option<Box<RequestHead>>,
     /// The target as it came, where it is not sent on so.
     pub(crate) asked: Option<String>,
+    /// The host as it came, where the RS is asked for another.
+    pub(crate) asked_host: Option<String>,
     pub(crate) sni: Option<Rc<str>>,
+    /// The name that a client has proven to have.
+    pub(crate) user: Option<String>,
+    /// What counts as in flight as long as the request is.
+    pub(crate) permits: Vec<Permit>,
     pub(crate) route: Option<Matched>,
     pub(crate) server: Option<usize>,
     pub(crate) status: u16,
@@ -212,10 +219,17 @@ pub(crate) struct Record {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Matched {
     pub(crate) rule: usize,
-    pub(crate) pool: usize,
+    /// None where the rule needs no RS.
+    pub(crate) pool: Option<usize>,
 }
 
 impl Record {
+    /// The RS that was asked last.
+    pub(crate) fn server_address(&self) -> Option<SocketAddr> {
+        let pool = self.route.and_then(|route| route.pool)?;
+        self.server.map(|server| self.view.server(pool, server).address)
+    }
+
     /// The response has ended: body bytes that were sent, and what cut it short.
     pub(crate) fn ended(&mut self, sent: u64, error: Option<Error>) {
         self.sent = sent;
@@ -248,6 +262,8 @@ struct Line<'a> {
     duration_ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     sni: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     domain: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -283,7 +299,7 @@ impl Drop for Record {
             sent: self.sent,
             retries: self.retries,
         };
-        self.view.count(self.listener, self.route.map(|route| route.pool), &ended);
+        self.view.count(self.listener, self.route.and_then(|route| route.pool), &ended);
         if self.lines.is_on() {
             self.write();
         }
@@ -300,7 +316,7 @@ impl Record {
         let head = self.head.as_ref();
         let route = self.route.as_ref();
         let rule = route.map(|route| self.view.rule(route.rule));
-        let pool = route.map(|route| self.view.pool(route.pool));
+        let pool = route.and_then(|route| route.pool).map(|pool| self.view.pool(pool));
         let millis = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
         self.lines.push(&Line {
             ts: (now.as_secs_f64() * 1e3).round() / 1e3,
@@ -310,17 +326,18 @@ impl Record {
             scheme: if self.https { "https" } else { "http" },
             protocol: head.map_or("", |head| protocol(head)),
             method: head.map_or("", |head| head.method.as_str()),
-            host: head.map_or("", |head| &head.authority),
+            host: self.asked_host.as_deref().or(head.map(|head| head.authority.as_str())).unwrap_or_default(),
             target: self.asked.as_deref().or(head.map(|head| head.target.as_str())).unwrap_or_default(),
             status: self.status,
             bytes_in: self.received.get(),
             bytes_out: self.sent,
             duration_ms: millis(self.started.elapsed()),
             sni: self.sni.as_deref(),
+            user: self.user.as_deref(),
             domain: rule.map(|rule| self.view.domain_name(rule.domain)),
             url: rule.map(|rule| rule.url.as_str()),
             pool: pool.map(|pool| pool.name.as_str()),
-            rs: route.zip(self.server).map(|(route, server)| self.view.server(route.pool, server).address),
+            rs: self.server_address(),
             tunnel: pool.and_then(|pool| pool.tunnel.as_deref()),
             upstream_status: self.upstream_status,
             connect_ms: self.connect.map(millis),

@@ -31,19 +31,21 @@ pub(crate) trait Source {
         chunked: bool,
     ) -> Poll<Result<Moved, Error>>;
 
-    /// Copies the next piece behind what is in `out`, at most `most` bytes of it, and nothing but content. Only
-    /// bodies of responses can.
+    /// Copies the next piece behind what is in `out`, at most `most` bytes of it, and nothing but content.
     fn poll_copy(
         &mut self,
-        _cx: &mut Context<'_>,
-        _out: &mut Vec<u8>,
-        _most: usize,
-    ) -> Poll<Result<Moved, Error>> {
-        Poll::Ready(Err(Error::Internal))
-    }
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+        most: usize,
+    ) -> Poll<Result<Moved, Error>>;
 
     /// Bytes still to come, where that is known.
     fn length(&self) -> Option<u64>;
+
+    /// Whether the sender waits for 100 (RFC 9110 10.1.1) and gets it when the first piece is asked for.
+    fn awaits_continue(&self) -> bool {
+        false
+    }
 }
 
 /// A number of bytes that one side counts and another reads; costs nothing where nothing is counted.
@@ -121,6 +123,11 @@ impl Body {
             Kind::Full(content) => Some(content.len() as u64),
             Kind::Stream(source) => source.length(),
         }
+    }
+
+    /// Whether the sender waits for 100 (RFC 9110 10.1.1) and gets it when the first piece is asked for.
+    pub(crate) fn awaits_continue(&self) -> bool {
+        matches!(&self.kind, Kind::Stream(source) if source.awaits_continue())
     }
 
     /// Moves the next piece into `output`, as a chunk of its own where the framing asks for it.

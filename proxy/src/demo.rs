@@ -50,6 +50,8 @@ fn limits() -> Limits {
         body_timeout: minute,
         send_timeout: minute,
         keepalive_timeout: Duration::from_secs(3600),
+
+        keepalive_requests: u32::MAX,
         body_size: u64::MAX,
         codec: h1::Limits::default(),
     }

@@ -3,29 +3,39 @@
 //! # Life of a request
 //!
 //! `listener` accepts on the VIP and takes a permit -> TLS, certificate by SNI -> the head within a timeout
-//! ([`h1`], or HTTP/2) -> `forward`: domain and URL to a rule ([`route`]), or 404 / 421 -> an RS that is available
-//! ([`pool`]), or 503 -> header fields -> `upstream`: a kept connection or a new one, through the tunnel the pool
-//! names -> both bodies streamed, never collected -> one retry where it is safe -> the outcome into metrics and the
+//! ([`h1`], or HTTP/2) -> `forward`: domain, URL and conditions to a rule ([`route`], [`rule`]), or 404 / 421 -> who may
+//! come ([`limit`], [`auth`]), or 403, 429, 401 -> what the rule changes -> an RS that is available ([`pool`]), or 503 ->
+//! `upstream`: a kept connection or a new one, through the tunnel the pool names -> both bodies streamed, never
+//! collected -> a retry where it is safe -> what the rule does to the response -> the outcome into metrics and the
 //! access log.
 //!
-//! Pure modules (no async, no sockets, no clock, no files): [`config`], [`h1`], [`route`], [`pool`], `error`.
+//! Pure modules (no async, no sockets, no clock, no files): [`auth`], [`config`], [`h1`], [`h2`], [`limit`], [`route`],
+//! [`rule`], [`pool`], `error`.
 
 mod access_log;
 mod admin;
+pub mod auth;
 mod body;
 pub mod config;
 pub mod demo;
+mod dns;
 mod drain;
 mod error;
+pub mod explain;
 mod forward;
+mod grpc;
 pub mod h1;
 pub mod h2;
+pub mod limit;
 mod listener;
 pub mod message;
 mod metrics;
+mod multiplex;
 mod net;
 pub mod pool;
+mod publish;
 pub mod route;
+pub mod rule;
 mod run;
 mod spread;
 mod state;
@@ -33,7 +43,7 @@ mod upstream;
 mod worker;
 
 pub use self::admin::{Page, serve_pages};
-pub use self::error::{Error, Fault};
+pub use self::error::{Error, Fault, TlsFault};
 pub use self::run::{Proxy, Start, StartError};
 pub use self::upstream::TunnelSockets;
 

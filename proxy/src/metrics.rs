@@ -6,8 +6,10 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::dns::Known;
 use crate::error::Error;
 use crate::pool::HealthState;
+use crate::state::Snapshot;
 
 /// Status classes 1xx to 5xx.
 const CLASSES: usize = 5;
@@ -77,7 +79,8 @@ impl Shard {
         Self::series(&self.pools, name)
     }
 
-    fn failed(&self, error: &Error) {
+    /// Counts a failure by its reason.
+    pub(crate) fn failed(&self, error: &Error) {
         *self.failures.lock().unwrap_or_else(PoisonError::into_inner).entry(error.code()).or_default() += 1;
     }
 
@@ -88,10 +91,11 @@ impl Shard {
 }
 
 /// Everything in the Prometheus text format.
-pub(crate) fn render<'a>(
+pub(crate) fn render(
     shards: &[Arc<Shard>],
     parked: usize,
-    health: impl Iterator<Item = (&'a str, SocketAddr, HealthState)>,
+    snapshot: &Snapshot,
+    names: &[(String, Known)],
     log_lost: u64,
 ) -> String {
     let mut out = String::with_capacity(4096);
@@ -135,7 +139,9 @@ pub(crate) fn render<'a>(
         &s.pools
     });
     page.failures(shards);
-    page.health(health);
+    page.health(snapshot.health());
+    page.balance(snapshot);
+    page.names(names);
     out
 }
 
@@ -213,6 +219,55 @@ impl Page<'_> {
             };
             let pool = escape(pool);
             let _ = writeln!(self.0, "{name}{{pool=\"{pool}\",server=\"{server}\"}} {up}");
+        }
+    }
+}
+
+impl Page<'_> {
+    /// The pools that balance by more than turns.
+    fn balance(&mut self, snapshot: &Snapshot) {
+        if snapshot.balancers().next().is_none() {
+            return;
+        }
+        let name = "ingre_pool_requests_waiting";
+        self.head(name, "gauge", "Requests that wait until an RS has room.");
+        for (pool, balancer) in snapshot.balancers() {
+            let _ = writeln!(self.0, "{name}{{pool=\"{}\"}} {}", escape(pool), balancer.line().len());
+        }
+        let name = "ingre_server_requests_in_flight";
+        self.head(name, "gauge", "Requests at an RS, where they are counted.");
+        self.loads(name, snapshot, |in_flight, _| in_flight);
+        let name = "ingre_server_ejected";
+        self.head(name, "gauge", "Whether an RS is spared because its requests failed.");
+        self.loads(name, snapshot, |_, ejected| Some(ejected.into()));
+    }
+
+    /// The names of RS.
+    fn names(&mut self, names: &[(String, Known)]) {
+        if names.is_empty() {
+            return;
+        }
+        let mut gauge = |metric: &str, kind: &str, help: &str, value: fn(&Known) -> u64| {
+            self.head(metric, kind, help);
+            for (name, known) in names {
+                let _ = writeln!(self.0, "{metric}{{name=\"{}\"}} {}", escape(name), value(known));
+            }
+        };
+        gauge("ingre_name_addresses", "gauge", "Addresses that a name of RS stands for.", |known| {
+            known.addresses as u64
+        });
+        gauge("ingre_name_failures_total", "counter", "How often a name was not resolved.", |known| {
+            known.failures
+        });
+    }
+
+    fn loads(&mut self, name: &str, snapshot: &Snapshot, value: fn(Option<u32>, bool) -> Option<u32>) {
+        for (pool, balancer) in snapshot.balancers() {
+            let pool = escape(pool);
+            for (server, in_flight, ejected) in balancer.loads() {
+                let Some(value) = value(in_flight, ejected) else { continue };
+                let _ = writeln!(self.0, "{name}{{pool=\"{pool}\",server=\"{server}\"}} {value}");
+            }
         }
     }
 }

@@ -3,22 +3,23 @@
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::access_log::Log;
 use crate::admin::{self, Admin, Page};
 use crate::config::Config;
+use crate::dns::{Follower, Names};
 use crate::drain::Drain;
 use crate::metrics::{self, Shard};
+use crate::publish::Publisher;
 use crate::spread::Spread;
-use crate::state::Snapshot;
 use crate::upstream::{Lobby, Prober, TunnelSockets};
-use crate::worker::{Command, Worker};
+use crate::worker::Worker;
 
 /// Everything the proxy starts with.
 pub struct Start {
@@ -58,17 +59,13 @@ pub enum StartError {
 
 /// A running proxy.
 pub struct Proxy {
-    shared: Arc<Shared>,
-    workers: Vec<(mpsc::UnboundedSender<Command>, JoinHandle<io::Result<()>>)>,
+    publisher: Arc<Publisher>,
+    ready: Arc<AtomicBool>,
+    /// What a reload cannot change.
+    fixed: Vec<String>,
+    workers: Vec<JoinHandle<io::Result<()>>>,
     drain: Drain,
     log: Log,
-}
-
-/// What the control thread and the handle have in common.
-struct Shared {
-    snapshot: watch::Sender<Arc<Snapshot>>,
-    ready: Arc<AtomicBool>,
-    listeners: Mutex<Vec<String>>,
 }
 
 impl Proxy {
@@ -85,15 +82,16 @@ impl Proxy {
             .map(|listener| Arc::new(Semaphore::new(listener.max_connections)))
             .collect();
         let fixed = fixed_parts(&start.config);
-        let snapshot = Arc::new(Snapshot::build(start.config, None).map_err(StartError::Config)?);
         let shards: Vec<_> = (0..start.workers).map(|_| Arc::new(Shard::default())).collect();
         let drain = Drain::new();
         let mut workers = Vec::new();
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..start.workers).map(|_| mpsc::unbounded_channel()).unzip();
+        let publisher = Arc::new(Publisher::new(start.config, senders.clone()).map_err(StartError::Config)?);
+        let snapshot = Arc::clone(&publisher.subscribe().borrow());
         let lobby = Arc::<Lobby>::default();
         let spread = Spread::new(senders.iter().cloned());
-        for (number, ((shard, commands), sender)) in shards.iter().zip(receivers).zip(senders).enumerate() {
+        for (number, (shard, commands)) in shards.iter().zip(receivers).enumerate() {
             let mut listeners = Vec::new();
             for (socket, permits) in start.listeners.iter().zip(&permits) {
                 socket.set_nonblocking(true)?;
@@ -118,20 +116,15 @@ impl Proxy {
                 prepare(number);
                 worker.run()
             })?;
-            workers.push((sender, thread));
+            workers.push(thread);
         }
         let ready = Arc::new(AtomicBool::new(true));
-        let shared = Arc::new(Shared {
-            snapshot: watch::channel(snapshot).0,
-            ready: Arc::clone(&ready),
-            listeners: Mutex::new(fixed),
-        });
         let control = Control {
-            snapshots: shared.snapshot.subscribe(),
+            publisher: Arc::clone(&publisher),
             admin: start.admin,
             pages: start.pages,
             metrics: start.metrics,
-            ready,
+            ready: Arc::clone(&ready),
             shards,
             lobby,
             log: log.clone(),
@@ -140,7 +133,7 @@ impl Proxy {
             drain: drain.clone(),
         };
         std::thread::Builder::new().name("control".into()).spawn(move || control.run())?;
-        Ok(Self { shared, workers, drain, log })
+        Ok(Self { publisher, ready, fixed, workers, drain, log })
     }
 
     /// Serves this configuration from now on; requests under way end with the one they began with.
@@ -148,20 +141,12 @@ impl Proxy {
     /// # Errors
     /// Where it differs in what only a restart can change, or cannot be set up; then nothing changes.
     pub fn reload(&self, config: Config) -> Result<(), StartError> {
-        let fixed = fixed_parts(&config);
-        if *self.shared.listeners.lock().unwrap_or_else(PoisonError::into_inner) != fixed {
+        if self.fixed != fixed_parts(&config) {
             let text = "names, addresses, tunnels and connection limits of listeners, the admin address and \
                         the access log change only with a restart";
             return Err(StartError::Config(text.into()));
         }
-        let before = Arc::clone(&self.shared.snapshot.borrow());
-        let snapshot = Arc::new(Snapshot::build(config, Some(&before)).map_err(StartError::Config)?);
-        for (commands, _) in &self.workers {
-            // A worker that is gone is noticed by `has_failed`.
-            let _ = commands.send(Command::Follow(Arc::clone(&snapshot)));
-        }
-        self.shared.snapshot.send_replace(snapshot);
-        Ok(())
+        self.publisher.reload(config).map_err(StartError::Config)
     }
 
     /// Opens the access log's file again.
@@ -171,12 +156,12 @@ impl Proxy {
 
     /// From now on /readyz answers 503.
     pub fn not_ready(&self) {
-        self.shared.ready.store(false, Ordering::Relaxed);
+        self.ready.store(false, Ordering::Relaxed);
     }
 
     /// Whether a worker has ended although nobody asked it to.
     pub fn has_failed(&self) -> bool {
-        self.workers.iter().any(|(_, thread)| thread.is_finished())
+        self.workers.iter().any(JoinHandle::is_finished)
     }
 
     /// Accepts nothing more; connections end when they are idle.
@@ -192,7 +177,7 @@ impl Proxy {
 
     /// Whether the last connection has ended after [`Proxy::drain`].
     pub fn has_drained(&self) -> bool {
-        self.workers.iter().all(|(_, thread)| thread.is_finished())
+        self.workers.iter().all(JoinHandle::is_finished)
     }
 }
 
@@ -208,9 +193,9 @@ fn fixed_parts(config: &Config) -> Vec<String> {
     listeners.chain([format!("{:?} {:?}", config.admin, config.access_log)]).collect()
 }
 
-/// The thread that probes RS and answers the admin pages.
+/// The thread that probes RS, resolves their names and answers the admin pages.
 struct Control {
-    snapshots: watch::Receiver<Arc<Snapshot>>,
+    publisher: Arc<Publisher>,
     admin: Option<TcpListener>,
     pages: Vec<Page>,
     metrics: Arc<dyn Fn() -> String + Send + Sync>,
@@ -233,17 +218,21 @@ impl Control {
     }
 
     async fn control(mut self) -> io::Result<()> {
+        let mut snapshots = self.publisher.subscribe();
+        let names = Arc::<Names>::default();
         if let Some(listener) = self.admin.take() {
             listener.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            let (shards, log, snapshots) = (self.shards.clone(), self.log.clone(), self.snapshots.clone());
-            let (further, lobby) = (self.metrics, self.lobby);
+            let (shards, log, snapshots) = (self.shards.clone(), self.log.clone(), snapshots.clone());
+            let (further, lobby, names) = (self.metrics, self.lobby, Arc::clone(&names));
             self.pages.push(Page::metrics(Arc::new(move || {
-                metrics::render(&shards, lobby.len(), snapshots.borrow().health(), log.lost()) + &further()
+                metrics::render(&shards, lobby.len(), &snapshots.borrow(), &names.all(), log.lost())
+                    + &further()
             })));
             let admin = Rc::new(Admin { ready: self.ready, pages: self.pages });
             tokio::task::spawn_local(admin::serve(listener, admin, self.drain.draining()));
         }
+        let mut follower = Follower::new(self.publisher, Arc::clone(&self.notice), names);
         let notice = self.notice;
         let mut prober = Prober::new(
             self.tunnels,
@@ -253,10 +242,11 @@ impl Control {
             }),
         );
         loop {
-            let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
+            let snapshot = Arc::clone(&snapshots.borrow_and_update());
             prober.follow(&snapshot);
             drop(snapshot);
-            if self.snapshots.changed().await.is_err() {
+            follower.follow();
+            if snapshots.changed().await.is_err() {
                 // The handle is gone: the program ends.
                 tokio::time::sleep(Duration::MAX).await;
             }

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::access_log::{Lines, Log};
 use crate::drain::Drain;
-use crate::forward::Forwarder;
+use crate::forward::{Authoriser, Compressors, Forwarder, Mirrors};
 use crate::listener::{Listener, Listening};
 use crate::metrics::Shard;
 use crate::spread::{Accepted, Seat, Spread};
@@ -50,14 +50,18 @@ impl Worker {
     }
 
     async fn work(mut self) -> io::Result<()> {
-        let view = |snapshot| View::new(snapshot, self.number, Arc::clone(&self.metrics));
-        let current = Current::new(view(Arc::clone(&self.snapshot)));
+        let view =
+            |snapshot, last: Option<&View>| View::new(snapshot, self.number, Arc::clone(&self.metrics), last);
+        let current = Current::new(view(Arc::clone(&self.snapshot), None));
         let upstreams = Upstreams::new(self.lobby, self.tunnels);
         let lines = Lines::new(self.log);
         let forwarder = Rc::new(Forwarder {
             current: Rc::clone(&current),
             upstreams: Rc::clone(&upstreams),
             lines: Rc::clone(&lines),
+            mirrors: Mirrors::default(),
+            compressors: Compressors::default(),
+            authoriser: Authoriser::default(),
         });
         let serving = Rc::clone(&current);
         let listener = Rc::new(Listener {
@@ -80,7 +84,7 @@ impl Worker {
             tokio::select! {
                 () = draining.started() => break,
                 command = self.commands.recv() => match command {
-                    Some(Command::Follow(snapshot)) => current.replace(view(snapshot)),
+                    Some(Command::Follow(snapshot)) => current.replace(view(snapshot, Some(&current.view()))),
                     Some(Command::Serve(passed_on)) => listener.serve(passed_on.0, passed_on.1),
                     None => break,
                 },

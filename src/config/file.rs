@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use proxy::config::file::{
-    AccessLogFile, AdminFile, DrainFile, ListenerFile, PoolFile, RouteFile, TrustedProxiesFile,
+    AccessLogFile, AdminFile, DrainFile, ListenerFile, PoolFile, ResolverFile, RouteFile, TrustedProxiesFile,
 };
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
@@ -26,6 +26,8 @@ pub(crate) struct File {
     trusted_proxies: TrustedProxiesFile,
     /// The access log.
     access_log: AccessLogFile,
+    /// Who knows the names of real servers.
+    resolver: ResolverFile,
     /// The admin listener; none when absent.
     admin: Option<AdminFile>,
     /// How the program leaves.
@@ -59,6 +61,7 @@ impl File {
             routes: &self.routes,
             trusted_proxies: &self.trusted_proxies,
             access_log: &self.access_log,
+            resolver: &self.resolver,
             admin: self.admin.as_ref(),
             drain: &self.drain,
         };

@@ -6,6 +6,7 @@
 //! variables and files come in through [`Sources`].
 
 mod document;
+mod entries;
 mod interpolate;
 mod problem;
 mod reader;
@@ -14,6 +15,7 @@ mod suggest;
 mod value;
 
 pub use self::document::Document;
+pub use self::entries::Entries;
 pub use self::interpolate::Sources;
 pub use self::problem::{Position, Problem, Report};
 pub use self::reader::Reader;

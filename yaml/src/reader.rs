@@ -79,6 +79,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The text of a file that no setting names, if it can be read.
+    pub fn try_file(&self, path: &str) -> Option<String> {
+        (self.sources.file)(path).ok()
+    }
+
     /// Notes a problem. `help` says what to write instead.
     pub fn problem(&mut self, at: Position, message: impl Display, help: Option<String>) {
         self.problems.push(Problem { at, message: message.to_string(), help });

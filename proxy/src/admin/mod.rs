@@ -49,6 +49,8 @@ pub(crate) async fn serve(listener: TcpListener, admin: Rc<Admin>, draining: Dra
         body_timeout: Duration::from_secs(10),
         send_timeout: Duration::from_secs(10),
         keepalive_timeout: Duration::from_secs(10),
+
+        keepalive_requests: u32::MAX,
         body_size: 0,
         codec: h1::Limits { head_bytes: 8 << 10, ..h1::Limits::default() },
     };

@@ -3,6 +3,9 @@
 //! Doc comments here become the descriptions in the JSON Schema, so they speak to the person who writes
 //! the file.
 
+mod admission;
+mod rule;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +14,11 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use yaml::{ByteSize, Setting};
+
+pub use self::admission::*;
+pub use self::rule::*;
+use super::ServerAddress;
+use super::upstream::TlsVersion;
 
 /// An address and port where clients connect.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -24,10 +32,18 @@ pub struct ListenerFile {
     pub tunnel: Option<Setting<String>>,
     /// HTTPS; plain HTTP when absent.
     pub tls: Option<TlsFile>,
+    /// Answer every request with a redirect to the same address under https:// (plain HTTP only).
+    pub https_redirect: Option<HttpsRedirectFile>,
     /// Offer HTTP/2 by ALPN (HTTPS only). Default: true.
     pub http2: Option<Setting<bool>>,
     /// Most connections at a time; further ones wait in the kernel's queue. Default: 65536.
     pub max_connections: Option<Setting<usize>>,
+    /// Most connections of one client (an IPv4 address, or an IPv6 network of 64 bits) at a time; further ones are closed.
+    /// Default: no limit.
+    pub max_connections_per_client: Option<Setting<u32>>,
+    /// Who may connect: the first entry that has the client decides, and without one it may. The connections of others
+    /// are closed.
+    pub access: Option<Vec<AccessFile>>,
     /// Time for the TLS handshake and a whole request head, 408 after it. Default: 60s, 1s to 120s.
     pub client_header_timeout: Option<Setting<Duration>>,
     /// Longest pause between two pieces of a request body, 408 after it. Default: 60s, 1s to 120s.
@@ -36,12 +52,24 @@ pub struct ListenerFile {
     pub send_timeout: Option<Setting<Duration>>,
     /// How long an idle connection is kept. Default: 75s, 0 to 1h.
     pub keepalive_timeout: Option<Setting<Duration>>,
+    /// Requests after which a connection is closed, 1 to 1000000000. Default: no limit.
+    pub keepalive_requests: Option<Setting<u32>>,
     /// Longest request head, 431 beyond it. Default: 64k, 1k to 256k.
     pub client_header_size: Option<Setting<ByteSize>>,
     /// Most header fields of a request, 431 beyond it. Default: 100, 8 to 128.
     pub client_header_count: Option<Setting<usize>>,
     /// Largest request body, 413 beyond it; 0 is no limit. Default: 60M.
     pub client_max_body_size: Option<Setting<ByteSize>>,
+}
+
+/// Where an HTTP listener sends everybody.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpsRedirectFile {
+    /// 301, 302, 307 or 308. Default: 301.
+    pub status: Option<Setting<u16>>,
+    /// Port under which clients reach HTTPS. Default: 443.
+    pub port: Option<Setting<u16>>,
 }
 
 /// Certificates of a listener.
@@ -84,11 +112,34 @@ pub struct PoolFile {
     pub name: Setting<String>,
     /// Reach the RS through this tunnel.
     pub tunnel: Option<Setting<String>>,
+    /// What the real servers speak: `http` (HTTP/1.1), `https`, `h2` (HTTP/2 over TLS), `h2c` (HTTP/2 in clear, without
+    /// asking first), `grpc` (h2c with deadlines and checks of gRPC) or `grpcs` (the same over TLS). Default: http.
+    pub protocol: Option<ProtocolFile>,
+    /// How `https`, `h2` and `grpcs` speak TLS.
+    pub tls: Option<UpstreamTlsFile>,
     /// The real servers, 1 to 1000.
     pub servers: Vec<ServerFile>,
     /// Active health checks; on with the defaults when absent.
     #[serde(default)]
     pub health_check: HealthCheckFile,
+    /// Who gets the next request: `weighted_round_robin`, `least_connections` (for its weight), `ip_hash`, `peak_ewma`
+    /// (the quicker of two), `maglev` or `ring_hash` (by `hash_key`). Default: weighted_round_robin.
+    pub balance: Option<BalanceFile>,
+    /// What `maglev` and `ring_hash` hash: `client`, `host`, `path`, `uri`, `header:NAME`, `cookie:NAME` or
+    /// `query:NAME`; where a request has none, the turns decide. Default: client.
+    pub hash_key: Option<Setting<String>>,
+    /// Most requests in flight at each RS, unless it says otherwise; 1 to 1000000. Default: no limit.
+    pub max_connections: Option<Setting<u32>>,
+    /// Where requests wait while every RS is full.
+    pub queue: Option<QueueFile>,
+    /// Most requests in flight of the whole pool, those that wait included; 503 at once beyond it; 1 to 1000000. Default: no limit.
+    pub max_requests: Option<Setting<u32>>,
+    /// Clients stay at their RS by a cookie. Not with `ip_hash` and `least_connections`.
+    pub sticky: Option<StickyFile>,
+    /// An RS that comes back up is given its share little by little in this time. Default: 0s, at most 900s.
+    pub slow_start: Option<Setting<Duration>>,
+    /// Spare an RS whose requests fail in a row.
+    pub ejection: Option<EjectionFile>,
     /// When every RS has failed its checks: `use_all` (as CLB does) or `refuse` (503). Default: use_all.
     pub all_down: Option<AllDownFile>,
     /// Longest time for a connection to an RS; then another RS is tried, once, and then it is 504. Default: 4s, 100ms to 120s.
@@ -97,37 +148,163 @@ pub struct PoolFile {
     pub read_timeout: Option<Setting<Duration>>,
     /// Longest pause while the RS takes nothing, 504 after it. Default: 60s, 1s to 1h.
     pub send_timeout: Option<Setting<Duration>>,
+    /// When a request is sent to another RS. Without this: once, and only where it is certain that the first has not
+    /// acted on it.
+    pub retries: Option<RetriesFile>,
     /// Most idle connections kept per RS and worker; 0 keeps none. Default: 256.
     pub keepalive: Option<Setting<usize>>,
     /// How long an idle connection to an RS is kept. Default: 60s, 1s to 1h.
     pub keepalive_timeout: Option<Setting<Duration>>,
 }
 
+/// Retries of a pool.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetriesFile {
+    /// Most attempts after the first. Default: 1, 0 to 5.
+    pub attempts: Option<Setting<u8>>,
+    /// Reasons beside those that are certain to be safe, for requests without content that may be repeated (GET, HEAD,
+    /// OPTIONS, PUT, DELETE): `timeout` (no response in time), `closed` (the connection broke before one), statuses
+    /// such as 503, classes such as 5xx. Default: none.
+    #[serde(default)]
+    pub on: Vec<Setting<String>>,
+    /// Longest wait for the head of a response. Default: read_timeout; 10ms to 1h.
+    pub per_try_timeout: Option<Setting<Duration>>,
+    /// Retries for every 100 requests of a worker, beside ten to begin with. Default: 20, 0 to 100.
+    pub budget: Option<Setting<u8>>,
+}
+
+/// What real servers speak.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ProtocolFile {
+    /// HTTP/1.1.
+    Http,
+    /// HTTP/1.1 over TLS.
+    Https,
+    /// HTTP/2 over TLS.
+    H2,
+    /// HTTP/2 in clear, with prior knowledge.
+    H2c,
+    /// gRPC: HTTP/2 in clear.
+    Grpc,
+    /// gRPC: HTTP/2 over TLS.
+    Grpcs,
+}
+
+/// TLS toward real servers.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamTlsFile {
+    /// Check the certificate of a real server: who signed it, for which name, until when. Default: true.
+    pub verify: Option<Setting<bool>>,
+    /// PEM file with the authorities to trust. Default: those of the system.
+    pub ca: Option<Setting<PathBuf>>,
+    /// Name to ask for (SNI), which the certificate must have. Default: the name of the real servers, where `address` has
+    /// one and the same for all. Without either none is asked for, and the certificate must have
+    /// the address of the real server; the system's authorities sign no such thing, so that it needs a `ca`.
+    pub server_name: Option<Setting<String>>,
+    /// PEM file with the certificate to show to a real server that asks for one, and the intermediates behind it.
+    pub certificate: Option<Setting<PathBuf>>,
+    /// PEM file with its private key.
+    pub key: Option<Setting<PathBuf>>,
+    /// The certificate of a real server must have one of these keys, whether or not it is verified: SHA-256 of the
+    /// SubjectPublicKeyInfo, in base64. Default: any key.
+    #[serde(default)]
+    pub pin_sha256: Vec<Setting<String>>,
+    /// Oldest version of TLS: 1.2 or 1.3. Default: 1.2.
+    pub min_version: Option<Setting<TlsVersion>>,
+}
+
 /// One real server.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerFile {
-    /// Address and port.
-    pub address: Setting<SocketAddr>,
+    /// Address and port, or a name and port: each address of the name is a real server then.
+    pub address: Setting<ServerAddress>,
     /// Share of the requests, 0 to 100; 0 drains it: nothing new, running requests finish. Default: 10.
     pub weight: Option<Setting<u8>>,
+    /// Used only while no other RS is usable. Default: false.
+    pub backup: Option<Setting<bool>>,
+    /// Most requests in flight, 1 to 1000000. Default: that of the pool.
+    pub max_connections: Option<Setting<u32>>,
+}
+
+/// Who gets the next request.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BalanceFile {
+    /// Everybody in turn, by weight.
+    WeightedRoundRobin,
+    /// Who has the fewest requests in flight for its weight.
+    LeastConnections,
+    /// Always the same RS for a client's address.
+    IpHash,
+    /// The quicker of two that are picked at random.
+    PeakEwma,
+    /// Always the same RS for a key, by a table.
+    Maglev,
+    /// Always the same RS for a key, by points on a ring.
+    RingHash,
+}
+
+/// Where requests wait while every RS is full: first come, first served.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QueueFile {
+    /// Most requests that wait, 503 beyond it; 0 to 65536. Default: 0, nobody waits.
+    pub size: Option<Setting<usize>>,
+    /// Longest wait, 504 after it. Default: 5s, 10ms to 60s.
+    pub timeout: Option<Setting<Duration>>,
+}
+
+/// A cookie that ingre sets and that keeps a client at its RS.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StickyFile {
+    /// Its name. Default: ingre.
+    pub cookie: Option<Setting<String>>,
+    /// How long it holds after the last response. Default: 3600s, 30s to 3600s.
+    pub max_age: Option<Setting<Duration>>,
+    /// What seals it, at least 16 characters, the same on every node that serves the pool. Default: made at the start and
+    /// kept across reloads.
+    pub secret: Option<Setting<String>>,
+}
+
+/// Passive health: 5xx, failed connections and timeouts count.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EjectionFile {
+    /// So many failures in a row eject an RS. Default: 5, 1 to 1000.
+    pub failures: Option<Setting<u32>>,
+    /// The last one comes this long after the first one at most. Default: 10s, 1s to 1h.
+    pub interval: Option<Setting<Duration>>,
+    /// How long it is spared the first time; twice, three times, ... ten times as long when it happens again.
+    /// Default: 30s, 1s to 1h.
+    pub base_time: Option<Setting<Duration>>,
+    /// Most RS ejected at a time, percent of the pool, rounded up, but never the last one. Default: 50, 1 to 100.
+    pub max_percent: Option<Setting<u8>>,
 }
 
 /// Active health checks of a pool.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HealthCheckFile {
-    /// `http`, `tcp` (a connection is enough) or `off`. Default: http.
+    /// `http`, `grpc` (grpc.health.v1, over HTTP/2), `tcp` (a connection is enough) or `off`. Default: what the pool's
+    /// `protocol` is, grpc or http.
     #[serde(rename = "type")]
     pub kind: Option<HealthKindFile>,
+    /// Service that a check of type grpc asks for; it must be SERVING. Default: none, and an RS that has no health service
+    /// (UNIMPLEMENTED) counts as healthy too.
+    pub service: Option<Setting<String>>,
     /// GET or HEAD. Default: GET.
     pub method: Option<MethodFile>,
     /// Path of the request. Default: /.
     pub path: Option<Setting<String>>,
     /// Host of the request. Default: the address of the RS.
     pub host: Option<Setting<String>>,
-    /// Classes of status that count as healthy, such as [2xx, 3xx]. Default: [2xx, 3xx].
-    pub status: Option<Vec<StatusClassFile>>,
+    /// What counts as healthy: classes such as 2xx and single numbers such as 404. Default: [2xx, 3xx].
+    pub status: Option<Vec<Setting<String>>>,
     /// Time from the start of one check to the next. Default: 5s, 2s to 300s.
     pub interval: Option<Setting<Duration>>,
     /// Time for one check; shorter than the interval. Default: 2s, or half the interval where that is less; 100ms to 60s.
@@ -144,6 +321,8 @@ pub struct HealthCheckFile {
 pub enum HealthKindFile {
     /// An HTTP request.
     Http,
+    /// A request to the health service of gRPC.
+    Grpc,
     /// A TCP connection.
     Tcp,
     /// Not at all.
@@ -159,23 +338,6 @@ pub enum MethodFile {
     /// HEAD.
     #[serde(rename = "HEAD")]
     Head,
-}
-
-/// Class of a status code.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-pub enum StatusClassFile {
-    /// 200 to 299.
-    #[serde(rename = "2xx")]
-    Success,
-    /// 300 to 399.
-    #[serde(rename = "3xx")]
-    Redirection,
-    /// 400 to 499.
-    #[serde(rename = "4xx")]
-    ClientError,
-    /// 500 to 599.
-    #[serde(rename = "5xx")]
-    ServerError,
 }
 
 /// What to do when every RS of a pool is down.
@@ -196,18 +358,9 @@ pub struct RouteFile {
     pub domains: Vec<Setting<String>>,
     /// Listeners this stands on. Default: all.
     pub listeners: Option<Vec<Setting<String>>>,
-    /// URL rules, best match wins: exact, `^~` prefix, regexes in order, longest prefix.
+    /// URL rules, best match wins: exact, `^~` prefix, regexes in order, longest prefix. Of rules with the same URL
+    /// the one with most conditions that hold.
     pub rules: Vec<RuleFile>,
-}
-
-/// One URL rule.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RuleFile {
-    /// `= /exact`, `^~ /prefix`, `~ regex`, `~* regex` (letters of either case) or `/prefix`.
-    pub url: Setting<String>,
-    /// Pool that answers.
-    pub pool: Setting<String>,
 }
 
 /// The access log: one JSON line per request.
@@ -234,6 +387,15 @@ pub struct DrainFile {
     pub delay: Option<Setting<Duration>>,
     /// Then finish what is open for at most this long. Default: 30s, at most 1h.
     pub timeout: Option<Setting<Duration>>,
+}
+
+/// Who knows the names of real servers.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResolverFile {
+    /// DNS servers with their ports, such as 10.0.0.2:53. Default: /etc/hosts and those in /etc/resolv.conf.
+    #[serde(default)]
+    pub servers: Vec<Setting<SocketAddr>>,
 }
 
 /// Networks of proxies in front whose X-Forwarded-For is believed.

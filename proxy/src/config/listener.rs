@@ -5,11 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use http::StatusCode;
 use yaml::{ByteSize, Reader};
 
 use super::certificate::{CertificateError, certified_key};
-use super::file::{CertificateFile, ListenerFile, TlsFile};
-use super::{Development, Listener, Tls};
+use super::file::{CertificateFile, HttpsRedirectFile, ListenerFile, TlsFile};
+use super::{Development, Listener, Tls, admission};
+use crate::rule::{Redirect, Template};
 
 const UNREADABLE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
@@ -31,6 +33,11 @@ pub(super) fn read(files: &[ListenerFile], base: &Path, reader: &mut Reader<'_>)
         }
         let http2 = reader.read_or(file.http2.as_ref(), true);
         let tls = file.tls.as_ref().map(|tls| read_tls(tls, http2, base, file, reader));
+        let https_redirect =
+            file.https_redirect.as_ref().and_then(|redirect| read_https_redirect(redirect, file, reader));
+        let per_client = admission::read_per_client(file, &name, reader);
+        let access = file.access.as_deref().unwrap_or_default();
+        let access = admission::read_access(access, file.address.at(), reader);
         listeners.push(limits(
             file,
             reader,
@@ -39,11 +46,15 @@ pub(super) fn read(files: &[ListenerFile], base: &Path, reader: &mut Reader<'_>)
                 address,
                 tunnel,
                 tls,
+                https_redirect,
                 max_connections: 0,
+                per_client,
+                access,
                 client_header_timeout: Duration::ZERO,
                 client_body_timeout: Duration::ZERO,
                 send_timeout: Duration::ZERO,
                 keepalive_timeout: Duration::ZERO,
+                keepalive_requests: None,
                 client_header_size: 0,
                 client_header_count: 0,
                 client_max_body_size: 0,
@@ -95,6 +106,10 @@ fn limits(file: &ListenerFile, reader: &mut Reader<'_>, listener: Listener) -> L
             time,
             second(75),
         ),
+        keepalive_requests: file
+            .keepalive_requests
+            .as_ref()
+            .map(|most| reader.read_within(Some(most), 1..=1_000_000_000, u32::to_string, 1)),
         client_header_size: usize::try_from(header_size.0).unwrap_or(usize::MAX),
         client_header_count: reader.read_within(
             file.client_header_count.as_ref(),
@@ -105,6 +120,28 @@ fn limits(file: &ListenerFile, reader: &mut Reader<'_>, listener: Listener) -> L
         client_max_body_size: if body_size.0 == 0 { u64::MAX } else { body_size.0 },
         ..listener
     }
+}
+
+fn read_https_redirect(
+    file: &HttpsRedirectFile,
+    listener: &ListenerFile,
+    reader: &mut Reader<'_>,
+) -> Option<Redirect> {
+    let at = file.status.as_ref().map_or(listener.address.at(), yaml::Setting::at);
+    if listener.tls.is_some() {
+        let help = "leave it out here, and put it on a listener without `tls`";
+        reader.problem(at, "`https_redirect` on an HTTPS listener leads back to itself", Some(help.into()));
+    }
+    let status = reader.read_or(file.status.as_ref(), 301);
+    if !matches!(status, 301 | 302 | 307 | 308) {
+        reader.problem(at, format!("{status} is no redirect"), Some("301, 302, 307 or 308".into()));
+    }
+    let port = match reader.read_within(file.port.as_ref(), 1..=u16::MAX, u16::to_string, 443) {
+        443 => String::new(),
+        port => format!(":{port}"),
+    };
+    let to = Template::parse(&format!("https://$host{port}$request_uri"), 0).ok()?;
+    Some(Redirect { status: StatusCode::from_u16(status).ok()?, to, regex: None })
 }
 
 fn read_tls(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use yaml::{Position, Reader};
 
 use super::file::{
-    AccessLogFile, AdminFile, DrainFile, ListenerFile, PoolFile, RouteFile, TrustedProxiesFile,
+    AccessLogFile, AdminFile, DrainFile, ListenerFile, PoolFile, ResolverFile, RouteFile, TrustedProxiesFile,
 };
 use super::{AccessLog, Config, Drain};
 
@@ -23,6 +23,8 @@ pub struct Sections<'a> {
     pub trusted_proxies: &'a TrustedProxiesFile,
     /// `access_log:`
     pub access_log: &'a AccessLogFile,
+    /// `resolver:`
+    pub resolver: &'a ResolverFile,
     /// `admin:`
     pub admin: Option<&'a AdminFile>,
     /// `drain:`
@@ -33,8 +35,8 @@ pub struct Sections<'a> {
 /// result is not to be used. Relative paths start at `base`.
 pub fn read(sections: &Sections<'_>, base: &Path, reader: &mut Reader<'_>) -> Config {
     let listeners = super::listener::read(sections.listeners, base, reader);
-    let pools = super::pool::read(sections.pools, reader);
-    let routes = super::route::read(sections.routes, &listeners, &pools, reader);
+    let pools = super::pool::read(sections.pools, base, reader);
+    let routes = super::route::read(sections.routes, &listeners, &pools, base, reader);
     let second = Duration::from_secs;
     Config {
         listeners,
@@ -47,6 +49,7 @@ pub fn read(sections: &Sections<'_>, base: &Path, reader: &mut Reader<'_>) -> Co
             "stderr" => AccessLog::Stderr,
             path => AccessLog::File(base.join(path)),
         },
+        resolver: reader.read_all(&sections.resolver.servers),
         admin: sections.admin.and_then(|admin| reader.read(&admin.address)),
         drain: Drain {
             delay: reader.read_within(
@@ -84,7 +87,7 @@ pub(super) fn unique(
 }
 
 /// A duration in the notation of the file.
-pub(super) fn show_duration(duration: &Duration) -> String {
+pub(crate) fn show_duration(duration: &Duration) -> String {
     if duration.subsec_millis() != 0 {
         format!("{}ms", duration.as_millis())
     } else {

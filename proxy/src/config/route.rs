@@ -2,56 +2,138 @@
 //! starts.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use yaml::{Position, Reader, Setting};
 
-use super::file::RouteFile;
-use super::{Listener, Pool, Routes, Rule};
+use super::chain::{self, Chain};
+use super::file::{RouteFile, RuleFile};
+use super::{Listener, Pool, Routes, Rule, rule};
+use crate::message::RequestHead;
 use crate::route::{DomainSpec, RouteError, RouteTable, RuleSpec};
 
+impl Routes {
+    /// The first rule, from this one on, whose conditions hold.
+    pub fn choose(&self, first: usize, head: &RequestHead, client: IpAddr) -> Option<usize> {
+        let mut candidate = Some(first);
+        while let Some(number) = candidate {
+            let rule = self.rules.get(number)?;
+            match &rule.when {
+                Some(when) if !when.hold(head, client) => candidate = rule.next,
+                _ => return Some(number),
+            }
+        }
+        None
+    }
+}
+
 /// Where things stand in the file, by the index of the domain and of what is inside it.
-struct Places<'a>(&'a [RouteFile]);
+struct Places<'a> {
+    files: &'a [RouteFile],
+    /// By domain and by rule of its table: the rule of the file.
+    first: Vec<Vec<usize>>,
+}
 
 pub(super) fn read(
     files: &[RouteFile],
     listeners: &[Listener],
     pools: &[Pool],
+    base: &Path,
     reader: &mut Reader<'_>,
 ) -> Routes {
     let by_name: HashMap<&str, usize> = pools.iter().enumerate().map(|(i, p)| (p.name.as_str(), i)).collect();
-    let mut rules = Vec::new();
-    let mut domains = Vec::new();
+    let mut find_pool = |setting: &Setting<String>, reader: &mut Reader<'_>| {
+        let name = reader.read(setting)?;
+        let found = by_name.get(name.as_str()).copied();
+        if found.is_none() {
+            reader.unknown(setting.at(), "pool", &name, pools.iter().map(|pool| pool.name.as_str()));
+        }
+        found
+    };
+    let mut routes = Routes::default();
     let mut specs = Vec::new();
+    let mut places = Places { files, first: Vec::new() };
     for (index, file) in files.iter().enumerate() {
         let names = reader.read_all(&file.domains);
-        domains.push(names.join(", "));
-        let mut spec = DomainSpec { names, default: false, rules: Vec::new() };
+        routes.domains.push(names.join(", "));
+        let first = routes.rules.len();
         for rule in &file.rules {
-            let url = reader.read_or(Some(&rule.url), String::new());
-            // Whatever stands for a pool that is not there: nothing starts, and later rules keep their places.
-            let pool = pool(&rule.pool, &by_name, pools, reader).unwrap_or(0);
-            spec.rules.push(RuleSpec { pattern: url.clone(), target: rules.len() });
-            rules.push(Rule { domain: index, url, pool });
+            let url = rule.url.as_ref().and_then(|url| reader.read(url)).unwrap_or_else(|| "/".into());
+            let at = position(rule, file);
+            let action = rule::read_action(rule, at, &mut routes.splits, &mut find_pool, reader);
+            let name = format!("{} {url} {}", routes.domains[index], routes.rules.len() - first);
+            let place = rule::Place { url: &url, name: &name, at, base };
+            let more = rule::read_more(rule, place, &mut routes, &mut find_pool, reader);
+            let when = rule.when.as_ref().map(|when| Box::new(rule::read_when(when, reader)));
+            let when = when.filter(|when| when.count() > 0);
+            routes.rules.push(Rule { domain: index, url, when, next: None, action, more });
         }
-        specs.push((spec, on_listeners(file, listeners, reader)));
+        let (rules, groups) = group(&mut routes.rules, first);
+        specs.push((DomainSpec { names, default: false, rules }, on_listeners(file, listeners, reader)));
+        places.first.push(groups);
     }
-    let tables = compile(&specs, listeners.len(), &Places(files), reader);
-    Routes { domains, rules, tables }
+    routes.tables = compile(&specs, listeners.len(), &places, reader);
+    if reader.is_clean() {
+        refuse_chains(&routes, listeners, &specs, files, reader);
+    }
+    routes
 }
 
-fn pool(
-    setting: &Setting<String>,
-    by_name: &HashMap<&str, usize>,
-    pools: &[Pool],
+fn refuse_chains(
+    routes: &Routes,
+    listeners: &[Listener],
+    specs: &[(DomainSpec, HashSet<usize>)],
+    files: &[RouteFile],
     reader: &mut Reader<'_>,
-) -> Option<usize> {
-    let name = reader.read(setting)?;
-    let found = by_name.get(name.as_str()).copied();
-    if found.is_none() {
-        reader.unknown(setting.at(), "pool", &name, pools.iter().map(|pool| pool.name.as_str()));
+) {
+    let stands = |domain: usize, listener: usize| specs[domain].1.contains(&listener);
+    let at = |rule: usize| {
+        let domain = routes.rules[rule].domain;
+        let first = routes.rules.iter().position(|rule| rule.domain == domain).unwrap_or(rule);
+        position(&files[domain].rules[rule - first], &files[domain])
+    };
+    for Chain { from, to } in chain::find(routes, listeners, stands) {
+        let (message, help) = match from == to {
+            true => ("this redirect leads back to itself".to_owned(), "let it lead to another address"),
+            false => (
+                format!("this redirect leads to the one in line {}", at(to).line),
+                "let it lead to where that one does",
+            ),
+        };
+        reader.problem(at(from), message, Some(help.into()));
     }
-    found
+}
+
+/// Joins the rules from `first` on that have the same URL: those with most conditions first, otherwise in the order of
+/// the file. Of each group the table learns the first; also returned is that one's index within the domain.
+fn group(rules: &mut [Rule], first: usize) -> (Vec<RuleSpec>, Vec<usize>) {
+    let mut groups: Vec<(String, Vec<usize>)> = Vec::new();
+    let mut known: HashMap<String, usize> = HashMap::new();
+    for (index, rule) in rules.iter().enumerate().skip(first) {
+        // Two without conditions stay apart, and the table says that one of them is too many.
+        let key: String = rule.url.split_whitespace().collect();
+        let place = known.entry(key).or_insert(groups.len());
+        let has_plain = |group: &[usize]| group.iter().any(|other| rules[*other].when.is_none());
+        match groups.get_mut(*place) {
+            Some((_, group)) if rule.when.is_some() || !has_plain(group) => group.push(index),
+            _ => groups.push((rule.url.clone(), vec![index])),
+        }
+    }
+    let mut specs = Vec::new();
+    let mut firsts = Vec::new();
+    for (pattern, mut group) in groups {
+        group.sort_by_key(|index| {
+            std::cmp::Reverse(rules[*index].when.as_ref().map_or(0, |when| when.count()))
+        });
+        for pair in group.windows(2) {
+            rules[pair[0]].next = Some(pair[1]);
+        }
+        specs.push(RuleSpec { pattern, target: group[0] });
+        firsts.push(group.iter().min().map_or(0, |index| index - first));
+    }
+    (specs, firsts)
 }
 
 fn on_listeners(file: &RouteFile, listeners: &[Listener], reader: &mut Reader<'_>) -> HashSet<usize> {
@@ -146,10 +228,120 @@ impl Places<'_> {
     }
 
     fn name(&self, domain: usize, name: usize) -> Position {
-        self.0.get(domain).and_then(|file| file.domains.get(name)).map(Setting::at).unwrap_or_default()
+        self.files.get(domain).and_then(|file| file.domains.get(name)).map(Setting::at).unwrap_or_default()
     }
 
     fn rule(&self, domain: usize, rule: usize) -> Position {
-        self.0.get(domain).and_then(|file| file.rules.get(rule)).map(|rule| rule.url.at()).unwrap_or_default()
+        let number = self.first.get(domain).and_then(|first| first.get(rule)).copied().unwrap_or(rule);
+        let file = self.files.get(domain);
+        let rule = file.and_then(|file| Some((file.rules.get(number)?, file)));
+        rule.map(|(rule, file)| position(rule, file)).unwrap_or_default()
+    }
+}
+
+/// Where a rule stands: at its URL, or whatever else it has.
+fn position(rule: &RuleFile, file: &RouteFile) -> Position {
+    let mut settings = [
+        rule.url.as_ref(),
+        rule.pool.as_ref(),
+        rule.split.as_ref().and_then(|shares| shares.first()).map(|share| &share.pool),
+        rule.redirect.as_ref().map(|redirect| &redirect.to),
+        file.domains.first(),
+    ]
+    .into_iter();
+    settings.find_map(|setting| setting.map(Setting::at)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use yaml::{Document, Sources};
+
+    use super::*;
+    use crate::config::file::ListenerFile;
+    use crate::config::listener;
+    use crate::route::Outcome;
+
+    const URLS: [&str; 5] = ["= /ab", "^~ /a", "/", "/ab", "~ b$"];
+    /// As YAML, and whether it holds for the request that is asked about.
+    const CONDITIONS: [(&str, bool); 4] = [
+        ("methods: [GET]", true),
+        ("headers: {X-A: \"1\"}", true),
+        ("query: {q: \"*\"}", false),
+        ("clients: [192.0.2.0/24]", false),
+    ];
+
+    /// A rule: which URL, and which of the conditions it has.
+    type Spec = (usize, [bool; 4]);
+
+    fn matches(url: &str, path: &str) -> bool {
+        match url {
+            "= /ab" => path == "/ab",
+            "~ b$" => path.ends_with('b'),
+            prefix => path.starts_with(prefix.trim_start_matches("^~ ")),
+        }
+    }
+
+    /// What the table in docs/routing.md says, by looking at every rule.
+    fn scan(specs: &[Spec], path: &str) -> Option<usize> {
+        let holding = |url: &str| {
+            let rules =
+                specs.iter().enumerate().filter(|(_, (of, _))| URLS[*of] == url && matches(url, path));
+            let holds = |has: &[bool; 4]| has.iter().zip(CONDITIONS).all(|(has, (_, holds))| !has || holds);
+            let count = |has: &[bool; 4]| has.iter().filter(|has| **has).count();
+            // Of equals `max_by_key` takes the last, and the first of the file is wanted.
+            rules
+                .filter(|(_, (_, has))| holds(has))
+                .rev()
+                .max_by_key(|(_, (_, has))| count(has))
+                .map(|(rule, _)| rule)
+        };
+        let prefix = ["/ab", "^~ /a", "/"].into_iter().find(|url| holding(url).is_some());
+        let before_regexes = prefix.filter(|url| url.starts_with("^~"));
+        let order = [Some("= /ab"), before_regexes, Some("~ b$"), prefix];
+        order.into_iter().flatten().find_map(holding)
+    }
+
+    fn read_routes(specs: &[Spec]) -> Routes {
+        let mut text = String::from("- domains: [\"*\"]\n  rules:\n");
+        for (url, has) in specs {
+            let when: Vec<_> =
+                has.iter().zip(CONDITIONS).filter(|(has, _)| **has).map(|(_, (yaml, _))| yaml).collect();
+            text += &format!("  - {{url: '{}', respond: {{}}, when: {{{}}}}}\n", URLS[*url], when.join(", "));
+        }
+        let files: Vec<RouteFile> = Document::new("test", &text).parse().unwrap_or_else(|_| panic!("{text}"));
+        let none = |_: &str| None;
+        let no_file = |_: &str| Err(std::io::ErrorKind::NotFound.into());
+        let mut reader = Reader::new(Sources { variable: &none, file: &no_file });
+        let one: Vec<ListenerFile> = Document::new("test", "[{name: a, address: \"127.0.0.1:80\"}]")
+            .parse()
+            .unwrap_or_else(|_| panic!("a listener"));
+        let listeners = listener::read(&one, Path::new(""), &mut reader);
+        let routes = read(&files, &listeners, &[], Path::new(""), &mut reader);
+        assert!(reader.is_clean(), "{text}");
+        routes
+    }
+
+    proptest! {
+        #[test]
+        fn conditions_choose_as_the_table_says(
+            specs in prop::collection::vec((0..URLS.len(), any::<[bool; 4]>()), 1..12),
+            path in prop_oneof![Just("/"), Just("/a"), Just("/b"), Just("/ab"), Just("/abb"), Just("/abc")],
+        ) {
+            // Two rules for one URL without conditions are refused.
+            let mut plain = HashSet::new();
+            let specs: Vec<Spec> =
+                specs.into_iter().filter(|(url, has)| has.contains(&true) || plain.insert(*url)).collect();
+            let routes = read_routes(&specs);
+            let mut head = RequestHead { target: path.to_owned(), ..RequestHead::default() };
+            head.headers.append("X-A", "1");
+            let client = IpAddr::from([127, 0, 0, 1]);
+            let chosen = |target| routes.choose(target, &head, client);
+            let found = match routes.tables[0].find("a.test", path, |target| chosen(target).is_some()) {
+                Outcome::Rule(found) => chosen(found.target),
+                _ => None,
+            };
+            prop_assert_eq!(found, scan(&specs, path), "{:?} {}", specs, path);
+        }
     }
 }

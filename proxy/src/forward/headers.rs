@@ -6,7 +6,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::str;
 
+use crate::listener::Connection;
 use crate::message::{AddressText, Headers, RequestHead, ResponseHead, is};
+use crate::state::View;
 
 /// Who sends a request, as the listener knows it.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +19,11 @@ pub(crate) struct Client {
     pub(crate) trusted: bool,
     /// Whether the request came over TLS.
     pub(crate) https: bool,
+}
+
+/// Who sends the requests of a connection.
+pub(crate) fn client(view: &View, connection: &Connection) -> Client {
+    Client { peer: connection.address, trusted: view.trusts(connection.peer.ip()), https: connection.https }
 }
 
 /// Makes the fields of a request those for the RS. Removed: Connection and what it names, all other
@@ -39,7 +46,7 @@ pub(crate) fn request(head: &mut RequestHead, from: &Client, upgrade: bool) {
             offers |= passes;
             return passes;
         }
-        // The listener answers an expectation itself, as soon as the body is wanted (RFC 9110 10.1.1).
+        // Written anew where the client waits for 100, which is known to the listener (RFC 9110 10.1.1).
         if is_hop_by_hop(name)
             || is_ours_to_write(name)
             || is(name, b"expect")
@@ -90,8 +97,9 @@ fn tell(headers: &mut Headers, name: &str, value: &[u8], told: usize) {
 }
 
 /// Makes the fields of a response those for the client: without Connection and what it names, and without other
-/// hop-by-hop fields. Content-Length stays, since with HEAD and 304 it is all there is (RFC 9110 8.6); the codec
-/// writes its own wherever there is a body. Upgrade stays with 101 alone. Date is the caller's.
+/// hop-by-hop fields. Content-Length stays, since with HEAD and 304 it is all there is (RFC 9110 8.6), but not with 204,
+/// which must not have it; the codec writes its own wherever there is a body. Upgrade stays with 101 alone. Date is the
+/// caller's.
 pub(crate) fn response(head: &mut ResponseHead) {
     let named = Named::of(&head.headers);
     let switching = head.status == http::StatusCode::SWITCHING_PROTOCOLS;
@@ -107,6 +115,15 @@ pub(crate) fn response(head: &mut ResponseHead) {
     if switched {
         head.headers.append("Connection", "Upgrade");
     }
+    if head.status == http::StatusCode::NO_CONTENT {
+        head.headers.remove("content-length");
+    }
+}
+
+/// Makes the fields of an interim response those for the client. It has no content, whatever it says (RFC 9110 8.6).
+pub(crate) fn interim(head: &mut ResponseHead) {
+    response(head);
+    head.headers.remove("content-length");
 }
 
 /// The client as it is logged and limited: the nearest address that is not trusted, walking X-Forwarded-For from

@@ -1,25 +1,46 @@
-//! The request path, the steps in order: route -> pick -> send -> respond.
+//! The request path, the steps in order: plan (the rule and what it does to the request) -> pick -> send -> respond ->
+//! finish (what the rule does to the response).
 
+mod admit;
+mod ask;
+mod authorise;
+mod bounded;
+mod compress;
+mod finish;
 pub(crate) mod headers;
+mod mirror;
+mod noted;
+mod pick;
+mod plan;
+pub(crate) mod recipient;
 mod retry;
+mod under_way;
+mod upgrade;
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::task::Context;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
-use self::headers::Client;
-use self::retry::{Attempt, may_retry};
-use crate::access_log::{Lines, Matched, Record};
+pub(crate) use self::authorise::Authoriser;
+use self::bounded::bounded;
+pub(crate) use self::compress::Compressors;
+use self::finish::finish;
+pub(crate) use self::mirror::Mirrors;
+use self::noted::Noted;
+use self::plan::{Plan, Stage, plan};
+use self::retry::{Attempt, Policy, in_time, may_retry};
+use crate::access_log::{Lines, Record};
 use crate::body::{Body, Counter};
 use crate::error::Error;
-use crate::listener::{Connection, Handler, Refused, Request, Response, Switched};
-use crate::message::{RequestHead, ResponseHead};
+use crate::grpc;
+use crate::listener::{Connection, Handler, Interim, Refused, Request, Response, Switched};
+use crate::message::{Headers, ResponseHead};
 use crate::pool::Excluded;
-use crate::route::{Outcome, normalise_host, normalise_path};
-use crate::state::{Current, View};
+use crate::state::{Current, Grant, View};
 use crate::upstream::{Exchange, Place, Upstreams};
 
 /// Forwards requests; one per worker.
@@ -27,6 +48,9 @@ pub(crate) struct Forwarder {
     pub(crate) current: Rc<Current>,
     pub(crate) upstreams: Rc<Upstreams>,
     pub(crate) lines: Rc<Lines>,
+    pub(crate) mirrors: Mirrors,
+    pub(crate) compressors: Compressors,
+    pub(crate) authoriser: Authoriser,
 }
 
 impl Handler for Forwarder {
@@ -34,27 +58,28 @@ impl Handler for Forwarder {
 
     async fn handle(&self, connection: &Connection, request: Request) -> Response {
         let view = self.current.view();
-        let Request { head, body, upgrade, arrived, received } = request;
+        let Request { head, body, upgrade, interim, arrived, received } = request;
         let trusted = |address: IpAddr| view.trusts(address);
         let client = headers::client_address(&head.headers, connection.peer.ip(), &trusted);
         // Exact only where somebody reads it.
         let started = if self.lines.is_on() { Instant::now() } else { arrived };
         let mut record = self.record(&view, connection, client, started, received);
-        let head = record.head.insert(head);
-        let answered = match prepare(&view, connection, head, upgrade) {
-            Err(error) => Err(error),
-            Ok(Prepared { matched, asked, next }) => {
-                record.route = Some(matched);
-                record.asked = asked;
-                match next {
-                    Next::Redirect(location) => Ok(redirect(&location)),
-                    Next::Send => {
-                        self.send(&view, connection, body, upgrade, matched.pool, &mut record).await
-                    }
-                }
+        record.head = Some(head);
+        let mut noted = Noted::default();
+        let waiting = Waiting { body, upgrade, interim };
+        let answered = self.answer(&view, connection, waiting, &mut record, &mut noted).await;
+        let mut response = answered.unwrap_or_else(|error| {
+            let mut response = failed(error, &mut record);
+            for (name, value) in &noted.on_failure {
+                response.head.headers.append(name, value);
             }
-        };
-        finish(answered, record)
+            response
+        });
+        let rule = record.route.map(|matched| view.rule(matched.rule));
+        if let Some(more) = rule.and_then(|rule| rule.more.as_deref()) {
+            response = finish(response, more, &noted, &record, &self.compressors);
+        }
+        recorded(response, record)
     }
 
     fn refuse(&self, connection: &Connection, refused: Refused) -> Response {
@@ -62,46 +87,113 @@ impl Handler for Forwarder {
         let mut record =
             self.record(&view, connection, connection.peer.ip(), Instant::now(), Counter::default());
         record.head = refused.head;
-        finish(Err(refused.error), record)
+        recorded(failed(refused.error, &mut record), record)
     }
 }
 
-/// The answer with its log record, or the page that says why there is none.
-fn finish(answered: Result<Response, Error>, mut record: Box<Record>) -> Response {
-    let mut response = answered.unwrap_or_else(|error| {
-        record.reason = Some(error);
-        Response::failed(&error)
-    });
+/// What says why there is no other answer, in the words of whoever asked.
+fn failed(error: Error, record: &mut Record) -> Response {
+    record.reason = Some(error);
+    match &record.head {
+        Some(head) if grpc::is_request(&head.headers) => {
+            Response::new(Box::new(grpc::failed(&error)), Body::empty())
+        }
+        _ => Response::failed(&error),
+    }
+}
+
+/// The answer with its log record.
+fn recorded(mut response: Response, mut record: Box<Record>) -> Response {
     record.status = response.head.status.as_u16();
     response.record = Some(record);
     response
 }
 
+/// What a client that waits for its answer has left to send and to hear.
+struct Waiting {
+    body: Body,
+    /// It would leave HTTP on this connection.
+    upgrade: bool,
+    interim: Interim,
+}
+
 impl Forwarder {
+    async fn answer(
+        &self,
+        view: &Rc<View>,
+        connection: &Connection,
+        mut client: Waiting,
+        record: &mut Record,
+        noted: &mut Noted,
+    ) -> Result<Response, Error> {
+        let mut planned = plan(view, connection, &client, Stage::Arrived, record, noted)?;
+        if let Plan::Authorise { rule } = planned {
+            let auth = view.rule(rule).more.as_ref().and_then(|more| more.auth.as_deref());
+            let auth = auth.ok_or(Error::Internal)?;
+            let (authoriser, upstreams) = (&self.authoriser, &self.upstreams);
+            let refusal = authoriser.authorise(view, upstreams, connection, auth, record, noted).await?;
+            planned = match refusal {
+                Some(response) => Plan::Answer(response),
+                None => plan(view, connection, &client, Stage::Authorised, record, noted)?,
+            };
+        }
+        match planned {
+            Plan::Answer(response) => Ok(response),
+            Plan::Authorise { .. } => Err(Error::Internal),
+            Plan::Send { pool, body_size, mirror } => {
+                if let Some(most) = body_size {
+                    client.body = bounded(client.body, most)?;
+                }
+                if let Some(mirror) = mirror {
+                    client.body = self.mirrors.copy(view, &self.upstreams, mirror.pool, record, client.body);
+                }
+                self.send(view, connection, client, pool, record).await
+            }
+        }
+    }
+
     /// Sends the request to an RS, and once more to another where that is safe.
     async fn send(
         &self,
         view: &Rc<View>,
         connection: &Connection,
-        mut body: Body,
-        upgrade: bool,
+        client: Waiting,
         pool: usize,
         record: &mut Record,
     ) -> Result<Response, Error> {
         let Some(head) = &record.head else { return Err(Error::Internal) };
+        let Waiting { mut body, upgrade, interim } = client;
+        let mut pass_on = |cx: &mut Context<'_>, head: &mut ResponseHead| {
+            headers::interim(head);
+            interim.pass_on(cx, head);
+        };
         let client_timeout = view.listener(connection.listener).limits.body_timeout;
+        let policy = Policy(view.pool(pool).retries.as_deref());
+        view.save_for_retries(pool);
         let mut tried = Excluded::default();
         let mut failed = None;
+        // A response that was to be replaced by a better one.
+        let mut held = None;
         let mut begun = record.started;
         loop {
             // Where no other RS is left, the failure of the last one is the answer.
-            let Some(server) = view.pick(pool, &tried) else { return Err(failed.unwrap_or(Error::NoServer)) };
+            let chosen = pick::pick(view, pool, &tried, head, record.client).await;
+            let (server, grant) = match (chosen, held.take()) {
+                (Ok(chosen), _) => chosen,
+                (Err(_), Some((exchange, response))) => {
+                    let asked = upgrade.then_some(&head.headers);
+                    return respond(exchange, response, asked, view.pool(pool).read_timeout);
+                }
+                (Err(error), None) => return Err(failed.unwrap_or(error)),
+            };
+            let since = grant.as_ref().and_then(Grant::since);
+            let took = || since.map(|since| since.elapsed());
             record.server = Some(server);
             let mut attempt = Attempt::new(&head.method, body.is_empty());
-            let io = match self.upstreams.take(view, pool, server, begun) {
-                Some(io) => {
+            let link = match self.upstreams.take(view, pool, server, begun) {
+                Some(link) => {
                     attempt.reused = true;
-                    Ok(io)
+                    Ok(link)
                 }
                 None => {
                     let connected = self.upstreams.connect(view, pool, server).await;
@@ -109,30 +201,56 @@ impl Forwarder {
                     connected
                 }
             };
-            let error = match io {
+            let error = match link {
                 Err(error) => error,
-                Ok(io) => {
+                Ok(link) => {
                     attempt.connected = true;
-                    let place =
-                        Place { upstreams: Rc::clone(&self.upstreams), view: Rc::clone(view), pool, server };
+                    let place = Place {
+                        upstreams: Rc::clone(&self.upstreams),
+                        view: Rc::clone(view),
+                        pool,
+                        server,
+                        grant,
+                    };
                     let sent = std::mem::replace(&mut body, Body::empty());
-                    let mut exchange = Exchange::new(io, place, head, sent, client_timeout);
-                    match exchange.head().await {
-                        Ok(response) => {
+                    let mut exchange = Exchange::new(link, place, head, sent, client_timeout);
+                    match in_time(policy, exchange.head(&mut pass_on)).await {
+                        Ok(mut response) => {
+                            pick::answered(view, pool, server, took(), &mut response, connection.https);
                             record.header = self.lines.is_on().then(|| begun.elapsed());
                             record.upstream_status = Some(response.status.as_u16());
-                            return respond(exchange, response, upgrade, view.pool(pool).read_timeout);
+                            if policy.wants_another(&attempt, record.retries, response.status)
+                                && tried.insert(server)
+                                && view.spend_on_retry(pool)
+                            {
+                                record.retries += 1;
+                                held = Some((exchange, response));
+                                begun = Instant::now();
+                                continue;
+                            }
+                            let asked = upgrade.then_some(&head.headers);
+                            return respond(exchange, response, asked, view.pool(pool).read_timeout);
                         }
                         Err(error) => {
                             attempt.answered = exchange.received();
+                            if error == Error::UpstreamRefused
+                                && let Some(again) = exchange.reclaim()
+                            {
+                                attempt.intact = true;
+                                body = again;
+                            }
                             error
                         }
                     }
                 }
             };
-            // A connection that went stale says nothing about its RS: that one may be asked again.
-            let stale = attempt.reused && error == Error::UpstreamClosed;
-            if !may_retry(&attempt, record.retries, &error) || !(stale || tried.insert(server)) {
+            // A connection that went stale, or is about to be left, says nothing about its RS: that one may be asked again.
+            let stale = attempt.reused && error == Error::UpstreamClosed || error == Error::UpstreamRefused;
+            if !stale {
+                pick::failed(view, pool, server, took(), &error);
+            }
+            let may = may_retry(&attempt, record.retries, &error, policy);
+            if !may || !(stale || tried.insert(server) && view.spend_on_retry(pool)) {
                 return Err(error);
             }
             record.retries += 1;
@@ -159,7 +277,10 @@ impl Forwarder {
             https: connection.https,
             head: None,
             asked: None,
+            asked_host: None,
             sni: connection.sni.clone(),
+            user: None,
+            permits: Vec::new(),
             route: None,
             server: None,
             status: 0,
@@ -174,96 +295,18 @@ impl Forwarder {
     }
 }
 
-/// A request that is ready to be sent, or an answer that needs no RS.
-struct Prepared {
-    matched: Matched,
-    /// The target as it came, where it was changed.
-    asked: Option<String>,
-    next: Next,
-}
-
-enum Next {
-    Send,
-    Redirect(String),
-}
-
-/// Finds the rule and makes the head the one for the RS.
-fn prepare(
-    view: &View,
-    connection: &Connection,
-    head: &mut RequestHead,
-    upgrade: bool,
-) -> Result<Prepared, Error> {
-    let (matched, target, next) = route(view, connection, head)?;
-    let asked = target.map(|target| std::mem::replace(&mut head.target, target));
-    let from = Client {
-        peer: connection.address,
-        trusted: view.trusts(connection.peer.ip()),
-        https: connection.https,
-    };
-    headers::request(head, &from, upgrade);
-    Ok(Prepared { matched, asked, next })
-}
-
-/// The rule for a request, and the target where that is not to be sent on as it came.
-fn route(
-    view: &View,
-    connection: &Connection,
-    head: &RequestHead,
-) -> Result<(Matched, Option<String>, Next), Error> {
-    let host = normalise_host(&head.authority).ok_or(Error::Host)?;
-    check_certificate(view, connection, &host)?;
-    let end = head.target.bytes().position(|byte| byte == b'?').unwrap_or(head.target.len());
-    let (path, query) = head.target.split_at(end);
-    // `OPTIONS *` asks about the server as a whole (RFC 9110 9.3.7): the rule for `/` decides who that is.
-    let normal = normalise_path(if path == "*" { "/" } else { path }).map_err(|_| Error::Path)?;
-    let with_query = |path: &str| format!("{path}{query}");
-    let matched = |target| Matched { rule: target, pool: view.rule(target).pool };
-    match view.table(connection.listener).find(&host, normal.as_str()) {
-        Outcome::Rule(found) => {
-            let changed = path != "*" && normal.forwarded() != path;
-            Ok((matched(found.target), changed.then(|| with_query(normal.forwarded())), Next::Send))
-        }
-        Outcome::RedirectToSlash(found) => {
-            let scheme = if connection.https { "https" } else { "http" };
-            let path = with_query(&format!("{}/", normal.as_str()));
-            let location = format!("{scheme}://{}{path}", head.authority);
-            Ok((matched(found.target), None, Next::Redirect(location)))
-        }
-        Outcome::NoRule { .. } | Outcome::NoDomain => Err(Error::NoRoute),
-    }
-}
-
-/// A client that asked for one certificate may not use the connection for a host of another (RFC 9110 7.4).
-/// Without SNI there was no choice, and nothing is refused.
-fn check_certificate(view: &View, connection: &Connection, host: &str) -> Result<(), Error> {
-    let (Some(sni), Some(tls)) = (&connection.sni, &view.listener(connection.listener).tls) else {
-        return Ok(());
-    };
-    if **sni == *host || tls.certificates.select(sni) == tls.certificates.select(host) {
-        Ok(())
-    } else {
-        Err(Error::Misdirected)
-    }
-}
-
-fn redirect(location: &str) -> Response {
-    let mut response = Response::text(StatusCode::MOVED_PERMANENTLY, "text/plain; charset=utf-8", "");
-    response.head.headers.append("Location", location);
-    response
-}
-
 fn respond(
-    exchange: Box<Exchange>,
+    exchange: Exchange,
     mut head: Box<ResponseHead>,
-    upgrade: bool,
+    asked: Option<&Headers>,
     idle: Duration,
 ) -> Result<Response, Error> {
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        let asked = upgrade && head.headers.contains("upgrade");
-        let io = asked.then(|| exchange.into_upgraded()).flatten().ok_or(Error::UpstreamUpgrade)?;
+        let agreed = asked.is_some_and(|asked| upgrade::agrees(asked, &head.headers));
+        let upgraded = agreed.then(|| exchange.into_upgraded()).flatten();
+        let (io, grant) = upgraded.ok_or(Error::UpstreamUpgrade)?;
         headers::response(&mut head);
-        let switched = Some(Switched { io, idle });
+        let switched = Some(Switched { io, idle, grant });
         return Ok(Response { head, body: Body::empty(), switched, record: None });
     }
     headers::response(&mut head);

@@ -1,4 +1,6 @@
-//! The state of one connection, and what this side sends on it.
+//! The state of one connection, and what either side sends on it.
+
+use std::marker::PhantomData;
 
 use crate::h1;
 use crate::message::{Headers, ResponseHead, is};
@@ -8,6 +10,7 @@ use super::flow::{ReceiveWindow, SendWindow};
 use super::frame::{self, FrameHead, MAX_PAYLOAD, flag, kind};
 use super::hpack::{Decoder, Encoder};
 use super::receive::{Block, Data};
+use super::role::{Role, Server};
 use super::settings::{self, Peer};
 use super::streams::{Slot, Streams};
 
@@ -43,14 +46,14 @@ pub struct Limits {
     pub head: h1::Limits,
 }
 
-/// The server's side of a connection.
+/// One side of a connection.
 #[derive(Debug)]
-pub struct Connection {
+pub struct Connection<R = Server> {
     pub(super) limits: Limits,
     pub(super) decoder: Decoder,
     pub(super) encoder: Encoder,
     pub(super) streams: Streams,
-    /// The largest stream number so far.
+    /// The largest stream number so far; only clients open streams.
     pub(super) last_id: u32,
     pub(super) peer: Peer,
     pub(super) send: SendWindow,
@@ -63,6 +66,7 @@ pub struct Connection {
     patience: u32,
     losses: u32,
     leaving: Leaving,
+    role: PhantomData<R>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,8 +81,40 @@ enum Leaving {
 impl Connection {
     /// Begins: the settings are the first thing that is sent (RFC 9113 3.4).
     pub fn new(limits: Limits, out: &mut Vec<u8>) -> Self {
+        let own =
+            [(settings::MAX_CONCURRENT_STREAMS, limits.streams), (settings::ENABLE_CONNECT_PROTOCOL, 1)];
+        Self::begin(&own, limits, out)
+    }
+
+    /// Appends an interim response (RFC 9113 8.1).
+    pub fn send_interim(&mut self, slot: Slot, head: &ResponseHead, out: &mut Vec<u8>) {
+        let start = self.begin_block(out);
+        self.encode_head(head, &Headers::new(), out);
+        self.end_block(slot, start, false, out);
+    }
+
+    /// Appends the head of a final response. With `end` nothing follows.
+    pub fn send_head(
+        &mut self,
+        slot: Slot,
+        head: &ResponseHead,
+        extra: &Headers,
+        end: bool,
+        out: &mut Vec<u8>,
+    ) {
+        let start = self.begin_block(out);
+        self.encode_head(head, extra, out);
+        self.end_block(slot, start, end, out);
+        self.satisfied(2);
+        self.losses = self.losses.saturating_sub(1);
+    }
+}
+
+impl<R: Role> Connection<R> {
+    /// Begins with these settings besides those of every side.
+    pub(super) fn begin(own: &[(u16, u32)], limits: Limits, out: &mut Vec<u8>) -> Self {
         let list_size = u32::try_from(limits.head.head_bytes).unwrap_or(u32::MAX);
-        settings::write_own(limits.streams, limits.stream_window, list_size, out);
+        settings::write_own(own, limits.stream_window, list_size, out);
         let window = limits.connection_window.max(FIRST_WINDOW + 1);
         frame::write_window_update(0, window - FIRST_WINDOW, out);
         Self {
@@ -89,13 +125,14 @@ impl Connection {
             peer: Peer::default(),
             send: SendWindow::new(FIRST_WINDOW),
             receive_window: ReceiveWindow::new(window, limits.largest_window),
-            greeted: false,
+            greeted: R::IS_CLIENT,
             settled: false,
             block: None,
             data: None,
             patience: PATIENCE,
             losses: 0,
             leaving: Leaving::No,
+            role: PhantomData,
             limits,
         }
     }
@@ -110,33 +147,12 @@ impl Connection {
         !self.settled || self.block.is_some()
     }
 
-    /// Whether content of a request is under way.
+    /// Whether content of a message is under way.
     pub fn receives_content(&self) -> bool {
         self.data.is_some()
     }
 
-    /// Appends the head of a response. With `end` nothing follows.
-    pub fn send_head(
-        &mut self,
-        slot: Slot,
-        head: &ResponseHead,
-        extra: &Headers,
-        end: bool,
-        out: &mut Vec<u8>,
-    ) {
-        let start = self.begin_block(out);
-        self.encoder.status(head.status.as_u16(), out);
-        for (name, value) in head.headers.iter().chain(extra.iter()) {
-            if !is_connection_specific(name) {
-                self.encoder.encode(name, value, out);
-            }
-        }
-        self.end_block(slot, start, end, out);
-        self.satisfied(2);
-        self.losses = self.losses.saturating_sub(1);
-    }
-
-    /// Appends the trailer section of a response; nothing follows.
+    /// Appends the trailer section of a message; nothing follows.
     pub fn send_trailers(&mut self, slot: Slot, trailers: &Headers, out: &mut Vec<u8>) {
         let start = self.begin_block(out);
         for (name, value) in trailers.iter() {
@@ -145,12 +161,12 @@ impl Connection {
         self.end_block(slot, start, true, out);
     }
 
-    /// Bytes of content that the client takes on a stream.
+    /// Bytes of content that the other side takes on a stream.
     pub fn stream_window(&self, slot: Slot) -> usize {
         self.streams.get(slot).map_or(0, |stream| stream.send.room())
     }
 
-    /// Bytes of content that the client takes on all streams together.
+    /// Bytes of content that the other side takes on all streams together.
     pub fn window(&self) -> usize {
         self.send.room()
     }
@@ -192,9 +208,12 @@ impl Connection {
         self.streams.release(slot);
     }
 
-    /// Content of a request was passed on, while `waiting` bytes of the stream were not yet: the client may send more.
+    /// Content of a message was passed on, while `waiting` bytes of the stream were not yet: the other side may send
+    /// more.
     pub fn passed_on(&mut self, slot: Slot, bytes: usize, waiting: usize, out: &mut Vec<u8>) {
-        if let Some(grant) = self.receive_window.pass_on(bytes, waiting) {
+        if !R::IS_CLIENT
+            && let Some(grant) = self.receive_window.pass_on(bytes, waiting)
+        {
             frame::write_window_update(0, grant, out);
         }
         let Some(stream) = self.streams.get_mut(slot) else { return };
@@ -206,11 +225,28 @@ impl Connection {
         }
     }
 
+    /// The other side may send so much more on all streams together.
+    pub(super) fn grant(&mut self, bytes: usize, out: &mut Vec<u8>) {
+        if let Some(grant) = self.receive_window.pass_on(bytes, 0) {
+            frame::write_window_update(0, grant, out);
+        }
+    }
+
+    /// The largest number of a stream of the other side that is served.
+    fn last_served(&self) -> u32 {
+        if R::IS_CLIENT { 0 } else { self.last_id }
+    }
+
+    /// Takes no further stream, for the other side has said so or this one has.
+    pub(super) fn has_ended(&mut self) {
+        self.leaving = Leaving::Final(self.last_served());
+    }
+
     /// Serves no further stream, whether or not the client has confirmed that it knows.
     pub fn leave_now(&mut self, out: &mut Vec<u8>) {
         if !self.has_left() {
-            self.leaving = Leaving::Final(self.last_id);
-            frame::write_goaway(self.last_id, Code::NoError, out);
+            self.has_ended();
+            frame::write_goaway(self.last_served(), Code::NoError, out);
         }
     }
 
@@ -232,13 +268,13 @@ impl Connection {
     /// Ends the connection for a reason.
     pub fn fail(&mut self, error: ConnectionError, out: &mut Vec<u8>) {
         // What was said once about streams that are not served is not taken back (RFC 9113 6.8).
-        let last = if let Leaving::Final(last) = self.leaving { last } else { self.last_id };
+        let last = if let Leaving::Final(last) = self.leaving { last } else { self.last_served() };
         self.leaving = Leaving::Final(last);
         frame::write_goaway(last, error.code, out);
     }
 
     /// Asks whether the client is still there.
-    pub fn ask_alive(out: &mut Vec<u8>) {
+    pub fn ask_alive(&self, out: &mut Vec<u8>) {
         frame::write(kind::PING, 0, 0, &ALIVE, out);
     }
 
@@ -249,15 +285,19 @@ impl Connection {
         }
     }
 
-    /// The client has made us do something for nothing.
+    /// The other side has made us do something for nothing.
     pub(super) fn tired(&mut self) -> Result<(), ConnectionError> {
         let flood = ConnectionError::new(Code::EnhanceYourCalm, "too many frames that move nothing");
         self.patience = self.patience.checked_sub(1).ok_or(flood)?;
         Ok(())
     }
 
-    /// The client has given up a request, or made us do so, by frames that are as cheap as they can be.
+    /// The client has given up a request, or made us do so, by frames that are as cheap as they can be. An RS may: it
+    /// was asked.
     pub(super) fn lost(&mut self) -> Result<(), ConnectionError> {
+        if R::IS_CLIENT {
+            return Ok(());
+        }
         self.losses += 1;
         match self.losses <= LOSSES {
             true => Ok(()),
@@ -265,12 +305,21 @@ impl Connection {
         }
     }
 
-    /// The client has been of use.
+    /// The other side has been of use.
     pub(super) fn satisfied(&mut self, worth: u32) {
         self.patience = (self.patience + worth).min(PATIENCE);
     }
 
-    fn begin_block(&mut self, out: &mut Vec<u8>) -> usize {
+    fn encode_head(&mut self, head: &ResponseHead, extra: &Headers, out: &mut Vec<u8>) {
+        self.encoder.status(head.status.as_u16(), out);
+        for (name, value) in head.headers.iter().chain(extra.iter()) {
+            if !is_connection_specific(name) {
+                self.encoder.encode(name, value, out);
+            }
+        }
+    }
+
+    pub(super) fn begin_block(&mut self, out: &mut Vec<u8>) -> usize {
         let start = out.len();
         out.extend_from_slice(&[0; frame::HEAD]);
         self.encoder.begin(out);
@@ -279,7 +328,7 @@ impl Connection {
 
     /// Puts the heads of HEADERS and, where the block is too large for one frame, CONTINUATION before its parts
     /// (RFC 9113 4.3).
-    fn end_block(&mut self, slot: Slot, start: usize, end: bool, out: &mut Vec<u8>) {
+    pub(super) fn end_block(&mut self, slot: Slot, start: usize, end: bool, out: &mut Vec<u8>) {
         let Some(stream) = self.streams.get_mut(slot) else { return out.truncate(start) };
         stream.local_ended |= end;
         let id = stream.id;
@@ -305,7 +354,7 @@ impl Connection {
 }
 
 /// Fields that HTTP/2 does not know (RFC 9113 8.2.2).
-fn is_connection_specific(name: &[u8]) -> bool {
+pub(super) fn is_connection_specific(name: &[u8]) -> bool {
     match name.len() {
         7 => is(name, b"upgrade"),
         10 => is(name, b"connection") || is(name, b"keep-alive"),

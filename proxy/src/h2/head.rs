@@ -1,14 +1,16 @@
 //! Decoded fields to our own heads (RFC 9113 8.2, 8.3): what is malformed becomes an answer like any other.
 //! It never touches the compression; whoever calls it decodes every block to its end.
 
-use http::Method;
+use http::{Method, StatusCode};
 
 use crate::error::Error;
 use crate::h1::{self, HeadError};
-use crate::message::{Headers, RequestHead, Version};
+use crate::message::{Headers, RequestHead, ResponseHead, Version};
+
+use super::connection::is_connection_specific;
 
 /// What a field costs beyond its bytes (RFC 9113 6.5.2).
-const FIELD_COST: usize = 32;
+pub(super) const FIELD_COST: usize = 32;
 
 /// A request head while its fields come in.
 pub(super) struct Request {
@@ -17,6 +19,9 @@ pub(super) struct Request {
     regular: bool,
     cookies: usize,
     length: Option<u64>,
+    expects: bool,
+    /// `:protocol` is `websocket`.
+    websocket: bool,
     bytes_left: usize,
     fields_left: usize,
     target_bytes: usize,
@@ -30,6 +35,7 @@ struct Pseudo {
     scheme: bool,
     path: bool,
     authority: bool,
+    protocol: bool,
 }
 
 /// A head, or why it is none; then with what could be read of it.
@@ -37,6 +43,8 @@ pub(super) struct Read {
     pub(super) head: Box<RequestHead>,
     /// Content-Length.
     pub(super) length: Option<u64>,
+    /// The client waits for 100 before it sends content (RFC 9110 10.1.1).
+    pub(super) expects: bool,
     pub(super) flaw: Option<Error>,
 }
 
@@ -50,6 +58,8 @@ impl Request {
             regular: false,
             cookies: 0,
             length: None,
+            expects: false,
+            websocket: false,
             bytes_left: limits.head_bytes,
             fields_left: limits.fields,
             target_bytes: limits.target_bytes,
@@ -78,11 +88,9 @@ impl Request {
             self.fields_left =
                 self.fields_left.checked_sub(1).ok_or(Error::Head(HeadError::TooManyFields))?;
         }
-        check_field(name, value)?;
+        check_field(name, value).map_err(Error::Head)?;
         match name {
-            b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" | b"upgrade" => {
-                return Err(Error::Head(HeadError::FieldName));
-            }
+            _ if is_connection_specific(name) => return Err(Error::Head(HeadError::FieldName)),
             b"te" if !value.eq_ignore_ascii_case(b"trailers") => {
                 return Err(Error::Head(HeadError::FieldValue));
             }
@@ -91,6 +99,10 @@ impl Request {
                 self.length = Some(h1::decimal(value).ok_or(Error::Head(HeadError::Length))?);
             }
             b"cookie" => self.cookies += 1,
+            b"expect" if !value.eq_ignore_ascii_case(b"100-continue") => {
+                return Err(Error::Head(HeadError::UnknownExpectation));
+            }
+            b"expect" => self.expects = true,
             _ => {}
         }
         self.head.headers.append(name, value);
@@ -103,6 +115,7 @@ impl Request {
             b"scheme" => &mut self.seen.scheme,
             b"path" => &mut self.seen.path,
             b"authority" => &mut self.seen.authority,
+            b"protocol" => &mut self.seen.protocol,
             _ => return Err(Error::Head(HeadError::FieldName)),
         };
         // Once each, and before all other fields (RFC 9113 8.3).
@@ -122,6 +135,7 @@ impl Request {
             b"authority" => {
                 self.head.authority.push_str(h1::authority(value).ok_or(Error::Head(HeadError::Host))?);
             }
+            b"protocol" => self.websocket = value.eq_ignore_ascii_case(b"websocket"),
             _ => {}
         }
         Ok(())
@@ -132,15 +146,19 @@ impl Request {
         if self.flaw.is_none() {
             self.flaw = self.complete().err();
         }
-        Read { head: self.head, length: self.length, flaw: self.flaw }
+        Read { head: self.head, length: self.length, expects: self.expects, flaw: self.flaw }
     }
 
     fn complete(&mut self) -> Result<(), Error> {
         if !self.seen.method {
             return Err(Error::Head(HeadError::RequestLine));
         }
-        if self.head.method == Method::CONNECT {
-            return Err(Error::Head(HeadError::Connect));
+        // CONNECT with a protocol has all the others too, and no content before it is answered (RFC 8441 4).
+        match (self.head.method == Method::CONNECT, self.seen.protocol) {
+            (true, true) if self.websocket && self.length.is_none() => {}
+            (true, _) => return Err(Error::Head(HeadError::Connect)),
+            (false, true) => return Err(Error::Head(HeadError::FieldName)),
+            (false, false) => {}
         }
         if !self.seen.scheme || !self.seen.path {
             return Err(Error::Head(HeadError::RequestLine));
@@ -156,10 +174,11 @@ impl Request {
         let host = head.headers.get("host").map(|host| h1::authority(host).map(str::to_owned));
         if let Some(host) = host {
             let host = host.ok_or(Error::Host)?;
-            if self.seen.authority && host != head.authority {
-                return Err(Error::Host);
+            match self.seen.authority {
+                true if !host.eq_ignore_ascii_case(&head.authority) => return Err(Error::Host),
+                true => {}
+                false => head.authority = host,
             }
-            head.authority = host;
             head.headers.remove("host");
         }
         if head.authority.is_empty() {
@@ -169,6 +188,76 @@ impl Request {
             head.headers.join("cookie", b"; ");
         }
         Ok(())
+    }
+}
+
+/// A response head while its fields come in.
+pub(super) struct Response {
+    head: Box<ResponseHead>,
+    status: Option<StatusCode>,
+    length: Option<u64>,
+    bytes_left: usize,
+    fields_left: usize,
+    flaw: Option<HeadError>,
+}
+
+impl Response {
+    pub(super) fn new(limits: &h1::Limits) -> Self {
+        let mut head = ResponseHead::spare();
+        head.version = Version::Http2;
+        Self {
+            head,
+            status: None,
+            length: None,
+            bytes_left: limits.head_bytes,
+            fields_left: limits.fields,
+            flaw: None,
+        }
+    }
+
+    /// Takes one field. Nothing is kept of what comes behind a flaw.
+    pub(super) fn field(&mut self, name: &[u8], value: &[u8]) {
+        if self.flaw.is_none()
+            && let Err(flaw) = self.take(name, value)
+        {
+            self.flaw = Some(flaw);
+        }
+    }
+
+    fn take(&mut self, name: &[u8], value: &[u8]) -> Result<(), HeadError> {
+        let cost = name.len() + value.len() + FIELD_COST;
+        self.bytes_left = self.bytes_left.checked_sub(cost).ok_or(HeadError::HeadTooLarge)?;
+        if let [b':', pseudo @ ..] = name {
+            // Once, and before all other fields (RFC 9113 8.3.2).
+            if pseudo != b"status" || self.status.is_some() || !self.head.headers.is_empty() {
+                return Err(HeadError::FieldName);
+            }
+            self.status = Some(StatusCode::from_bytes(value).map_err(|_| HeadError::StatusLine)?);
+            return Ok(());
+        }
+        self.fields_left = self.fields_left.checked_sub(1).ok_or(HeadError::TooManyFields)?;
+        check_field(name, value)?;
+        if is_connection_specific(name) {
+            return Err(HeadError::FieldName);
+        }
+        if name == b"content-length" {
+            let length = Some(h1::decimal(value).ok_or(HeadError::Length)?);
+            if self.length.is_some() {
+                return Err(HeadError::RepeatedLength);
+            }
+            self.length = length;
+        }
+        self.head.headers.append(name, value);
+        Ok(())
+    }
+
+    /// The head and Content-Length, at the end of the fields.
+    pub(super) fn finish(mut self) -> Result<(Box<ResponseHead>, Option<u64>), HeadError> {
+        if let Some(flaw) = self.flaw {
+            return Err(flaw);
+        }
+        self.head.status = self.status.ok_or(HeadError::StatusLine)?;
+        Ok((self.head, self.length))
     }
 }
 
@@ -206,11 +295,11 @@ impl Trailers {
 }
 
 /// Names are in lower case, and nothing passes that could become a line of its own in HTTP/1.1 (RFC 9113 8.2.1, 10.3).
-fn check_field(name: &[u8], value: &[u8]) -> Result<(), Error> {
+fn check_field(name: &[u8], value: &[u8]) -> Result<(), HeadError> {
     if !h1::valid_name(name) || name.iter().any(u8::is_ascii_uppercase) {
-        return Err(Error::Head(HeadError::FieldName));
+        return Err(HeadError::FieldName);
     }
-    if h1::valid_value(value) { Ok(()) } else { Err(Error::Head(HeadError::FieldValue)) }
+    if h1::valid_value(value) { Ok(()) } else { Err(HeadError::FieldValue) }
 }
 
 /// Visible ASCII without a fragment.

@@ -1,4 +1,4 @@
-//! What the client sends: frames to events (RFC 9113 6), and which of them are errors.
+//! What the other side sends: frames to events (RFC 9113 6), and which of them are errors.
 
 use bytes::{Buf as _, BytesMut};
 
@@ -11,20 +11,61 @@ use super::error::{Code, ConnectionError};
 use super::flow::{ReceiveWindow, SendWindow};
 use super::frame::{self, FrameHead, MAX_PAYLOAD, flag, kind};
 use super::head::{Request, Trailers};
+use super::role::{Role, Server};
 use super::settings;
 use super::streams::{Slot, Stream};
 
 /// What every client says first (RFC 9113 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Most CONTINUATION frames of one block: no client sends small ones.
 const MOST_CONTINUATIONS: u32 = 64;
 
-/// What has happened.
+/// What has happened; `H` is what field blocks begin on this side.
 #[derive(Debug)]
-pub enum Event {
+pub enum Event<H> {
     /// Come again with more input.
     NeedMore,
-    /// A request begins. It has content unless `ended`; of `length` bytes, where that is known.
+    /// A message begins, or what else only this side hears of.
+    Head(H),
+    /// Content of a message: so many bytes at the front of the input, which the caller takes off.
+    Data {
+        /// Its stream.
+        slot: Slot,
+        /// At least one.
+        bytes: usize,
+    },
+    /// The message is complete.
+    Ended {
+        /// Its stream.
+        slot: Slot,
+        /// The trailer section.
+        trailers: Option<Headers>,
+    },
+    /// The stream is over: the other side does not want it any more, or has broken its rules.
+    Reset {
+        /// The stream.
+        slot: Slot,
+        /// The error code (RFC 9113 7), of whoever has reset it.
+        code: u32,
+    },
+    /// More may be sent on one stream.
+    Window {
+        /// The stream.
+        slot: Slot,
+    },
+    /// More may be sent on any stream.
+    Windows,
+    /// More may be sent on all streams together.
+    ConnectionWindow,
+    /// The other side is still there.
+    Alive,
+}
+
+/// What a client asks.
+#[derive(Debug)]
+pub enum Asked {
+    /// A request begins. It has content unless `ended`; of `length` bytes, where that is known. With the method CONNECT
+    /// it asks for a WebSocket (RFC 8441).
     Request {
         /// Its stream.
         slot: Slot,
@@ -34,6 +75,8 @@ pub enum Event {
         ended: bool,
         /// Content-Length.
         length: Option<u64>,
+        /// Whether the client waits for 100 before it sends content.
+        expects: bool,
     },
     /// A request that is not one; it gets an answer all the same.
     Refused {
@@ -46,36 +89,6 @@ pub enum Event {
         /// Why.
         error: Error,
     },
-    /// Content of a request: so many bytes at the front of the input, which the caller takes off.
-    Data {
-        /// Its stream.
-        slot: Slot,
-        /// At least one.
-        bytes: usize,
-    },
-    /// The request is complete.
-    Ended {
-        /// Its stream.
-        slot: Slot,
-        /// The trailer section.
-        trailers: Option<Headers>,
-    },
-    /// The stream is over: the client does not want it any more, or has broken its rules.
-    Reset {
-        /// The stream.
-        slot: Slot,
-    },
-    /// More may be sent on one stream.
-    Window {
-        /// The stream.
-        slot: Slot,
-    },
-    /// More may be sent on any stream.
-    Windows,
-    /// More may be sent on all streams together.
-    ConnectionWindow,
-    /// The client is still there.
-    Alive,
 }
 
 /// A field block whose end has not come (RFC 9113 4.3).
@@ -97,14 +110,21 @@ pub(super) struct Data {
     ended: bool,
 }
 
-impl Connection {
+/// An event, where there is one to tell.
+pub(super) type Received<R> = Result<Option<Event<<R as Role>::Head>>, ConnectionError>;
+
+impl<R: Role> Connection<R> {
     /// Takes the next frame, or as much of its content as is there, off the front of the input. What has to be said
     /// in answer is appended to the output.
     ///
     /// # Errors
     ///
-    /// Those of the connection (RFC 9113 5.4.1): tell the client with [`Connection::fail`] and close.
-    pub fn receive(&mut self, input: &mut BytesMut, out: &mut Vec<u8>) -> Result<Event, ConnectionError> {
+    /// Those of the connection (RFC 9113 5.4.1): tell the other side with [`Connection::fail`] and close.
+    pub fn receive(
+        &mut self,
+        input: &mut BytesMut,
+        out: &mut Vec<u8>,
+    ) -> Result<Event<R::Head>, ConnectionError> {
         loop {
             if !self.greeted {
                 let length = input.len().min(PREFACE.len());
@@ -160,12 +180,7 @@ impl Connection {
         }
     }
 
-    fn frame(
-        &mut self,
-        head: FrameHead,
-        payload: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Event>, ConnectionError> {
+    fn frame(&mut self, head: FrameHead, payload: &[u8], out: &mut Vec<u8>) -> Received<R> {
         let exactly = |length: usize| match payload.len() == length {
             true => Ok(()),
             false => Err(ConnectionError::size("a frame of a wrong length")),
@@ -190,7 +205,7 @@ impl Connection {
             kind::RST_STREAM => {
                 of_stream(true)?;
                 exactly(4)?;
-                self.reset_by_client(head.stream)
+                self.reset_by_peer(head.stream, payload)
             }
             kind::SETTINGS => {
                 of_stream(false)?;
@@ -208,16 +223,17 @@ impl Connection {
             }
             kind::GOAWAY => {
                 of_stream(false)?;
-                if payload.len() < 8 {
+                let &[l1, l2, l3, l4, _, _, _, _, ..] = payload else {
                     return Err(ConnectionError::size("GOAWAY of a wrong length"));
-                }
-                self.tired().map(|()| None)
+                };
+                self.tired()?;
+                Ok(R::goaway(self, u32::from_be_bytes([l1, l2, l3, l4]) & 0x7fff_ffff))
             }
             kind::WINDOW_UPDATE => {
                 exactly(4)?;
                 self.window_update(head.stream, payload, out)
             }
-            kind::PUSH_PROMISE => Err(ConnectionError::protocol("a client may not push")),
+            kind::PUSH_PROMISE => Err(ConnectionError::protocol("nobody may push")),
             // What nobody knows is skipped (RFC 9113 4.1).
             _ => self.tired().map(|()| None),
         }
@@ -226,12 +242,7 @@ impl Connection {
     // ------------------------------------------------------------------------------------------------ content
 
     /// Begins a DATA frame (RFC 9113 6.1), unless more of its head has to come first.
-    fn begin_data(
-        &mut self,
-        head: FrameHead,
-        input: &mut BytesMut,
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Event>, ConnectionError> {
+    fn begin_data(&mut self, head: FrameHead, input: &mut BytesMut, out: &mut Vec<u8>) -> Received<R> {
         if self.is_idle(head.stream) {
             return Err(ConnectionError::protocol("DATA for a stream that was not opened"));
         }
@@ -252,6 +263,10 @@ impl Connection {
         input.advance(frame::HEAD + padded);
         if !self.receive_window.take(head.length) {
             return Err(ConnectionError::new(Code::FlowControl, "more content than the connection's window"));
+        }
+        if R::IS_CLIENT {
+            // What one reader leaves lying may not stop the others: each stream's own window bounds it.
+            self.grant(head.length, out);
         }
         let ended = head.has(flag::END_STREAM);
         if left == 0 && !ended {
@@ -278,7 +293,7 @@ impl Connection {
         content: usize,
         ended: bool,
         out: &mut Vec<u8>,
-    ) -> Result<Result<Option<Slot>, Event>, ConnectionError> {
+    ) -> Result<Result<Option<Slot>, Event<R::Head>>, ConnectionError> {
         let found = self.streams.find(head.stream);
         let Some((slot, stream)) = found.and_then(|slot| Some((slot, self.streams.get_mut(slot)?))) else {
             // It may have been on its way when the stream was reset.
@@ -287,6 +302,9 @@ impl Connection {
         };
         if stream.remote_ended {
             return Err(ConnectionError::new(Code::StreamClosed, "DATA behind the end of its stream"));
+        }
+        if stream.awaits_head {
+            return self.give_up(slot, Code::Protocol, out).map(Err);
         }
         if !stream.receive.take(head.length) {
             return self.give_up(slot, Code::FlowControl, out).map(Err);
@@ -305,16 +323,13 @@ impl Connection {
     fn skipped(&mut self, slot: Option<Slot>, bytes: usize, out: &mut Vec<u8>) {
         match slot {
             Some(slot) => self.passed_on(slot, bytes, 0, out),
-            None => {
-                if let Some(grant) = self.receive_window.pass_on(bytes, 0) {
-                    frame::write_window_update(0, grant, out);
-                }
-            }
+            None if R::IS_CLIENT => {}
+            None => self.grant(bytes, out),
         }
     }
 
     /// The next piece of the DATA frame under way; `None` where there is nothing to tell.
-    fn content(&mut self, input: &mut BytesMut, out: &mut Vec<u8>) -> Option<Event> {
+    fn content(&mut self, input: &mut BytesMut, out: &mut Vec<u8>) -> Option<Event<R::Head>> {
         let data = self.data.as_mut()?;
         let wanted = data.slot.filter(|&slot| self.streams.get(slot).is_some_and(|stream| !stream.reset));
         if data.left > 0 {
@@ -351,12 +366,7 @@ impl Connection {
     // -------------------------------------------------------------------------------------------------- heads
 
     /// HEADERS: a request, or the trailer section of one (RFC 9113 6.2).
-    fn headers(
-        &mut self,
-        head: FrameHead,
-        payload: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Event>, ConnectionError> {
+    fn headers(&mut self, head: FrameHead, payload: &[u8], out: &mut Vec<u8>) -> Received<R> {
         if head.stream.is_multiple_of(2) {
             return Err(ConnectionError::protocol("a stream number of the server's"));
         }
@@ -376,18 +386,13 @@ impl Connection {
             .ok_or(ConnectionError::protocol("more padding than payload"))?;
         let ended = head.has(flag::END_STREAM);
         if head.has(flag::END_HEADERS) {
-            return self.block(head.stream, ended, fragment, out);
+            return R::block(self, head.stream, ended, fragment, out);
         }
         self.block = Some(Block { stream: head.stream, ended, bytes: fragment.to_vec(), continuations: 0 });
         Ok(None)
     }
 
-    fn continuation(
-        &mut self,
-        head: FrameHead,
-        payload: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Event>, ConnectionError> {
+    fn continuation(&mut self, head: FrameHead, payload: &[u8], out: &mut Vec<u8>) -> Received<R> {
         let Some(mut block) = self.block.take() else { return Ok(None) };
         block.continuations += 1;
         block.bytes.extend_from_slice(payload);
@@ -397,63 +402,26 @@ impl Connection {
             return Err(ConnectionError::new(Code::EnhanceYourCalm, "a field block without end"));
         }
         if head.has(flag::END_HEADERS) {
-            return self.block(block.stream, block.ended, &block.bytes, out);
+            return R::block(self, block.stream, block.ended, &block.bytes, out);
         }
         self.block = Some(block);
         Ok(None)
     }
 
-    /// A whole field block. It is decoded whatever it is for: the compression has a state (RFC 7541 2.2).
-    fn block(
+    /// Decodes a whole field block, whatever it is for: the compression has a state (RFC 7541 2.2).
+    pub(super) fn decode(
         &mut self,
-        id: u32,
-        ended: bool,
         block: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Event>, ConnectionError> {
+        field: impl FnMut(&[u8], &[u8]),
+    ) -> Result<(), ConnectionError> {
         let broken = |_| ConnectionError::new(Code::Compression, "a field block that cannot be decoded");
-        if id <= self.last_id {
-            let mut trailers = Trailers::new(&self.limits.head);
-            self.decoder.decode(block, |name, value| trailers.field(name, value)).map_err(broken)?;
-            return self.trailers(id, ended, trailers, out);
-        }
-        self.last_id = id;
-        let mut request = Request::new(&self.limits.head);
-        self.decoder.decode(block, |name, value| request.field(name, value)).map_err(broken)?;
-        if self.has_left() {
-            return self.tired().map(|()| None);
-        }
-        if self.streams.len() >= self.limits.streams as usize {
-            self.tired()?;
-            frame::write_reset(id, Code::RefusedStream, out);
-            return Ok(None);
-        }
-        let read = request.finish();
-        let window = self.limits.stream_window;
-        let slot = self.streams.insert(Stream {
-            id,
-            remote_ended: ended,
-            local_ended: false,
-            reset: false,
-            send: SendWindow::new(self.peer.initial_window),
-            receive: ReceiveWindow::new(window, self.limits.largest_window),
-            length_left: read.length.filter(|_| !ended),
-        });
-        let mismatch = ended && read.length.is_some_and(|length| length > 0);
-        let flaw = read.flaw.or(mismatch.then_some(Error::Head(HeadError::Length)));
-        Ok(Some(match flaw {
-            Some(error) => Event::Refused { slot, head: read.head, ended, error },
-            None => Event::Request { slot, head: read.head, ended, length: read.length },
-        }))
+        self.decoder.decode(block, field).map_err(broken)
     }
 
-    fn trailers(
-        &mut self,
-        id: u32,
-        ended: bool,
-        trailers: Trailers,
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Event>, ConnectionError> {
+    /// A field block behind the head of its message.
+    pub(super) fn trailers(&mut self, id: u32, ended: bool, block: &[u8], out: &mut Vec<u8>) -> Received<R> {
+        let mut trailers = Trailers::new(&self.limits.head);
+        self.decode(block, |name, value| trailers.field(name, value))?;
         let Some(slot) = self.streams.find(id) else {
             self.tired()?;
             frame::write_reset(id, Code::StreamClosed, out);
@@ -474,7 +442,8 @@ impl Connection {
 
     // ------------------------------------------------------------------------------------------------ control
 
-    fn reset_by_client(&mut self, id: u32) -> Result<Option<Event>, ConnectionError> {
+    fn reset_by_peer(&mut self, id: u32, payload: &[u8]) -> Received<R> {
+        let code = payload.first_chunk().map_or(0, |&code| u32::from_be_bytes(code));
         if self.is_idle(id) {
             return Err(ConnectionError::protocol("RST_STREAM for a stream that was not opened"));
         }
@@ -485,15 +454,10 @@ impl Connection {
             stream.reset = true;
         }
         self.streams.settle(slot);
-        Ok(Some(Event::Reset { slot }))
+        Ok(Some(Event::Reset { slot, code }))
     }
 
-    fn settings(
-        &mut self,
-        head: FrameHead,
-        payload: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Event>, ConnectionError> {
+    fn settings(&mut self, head: FrameHead, payload: &[u8], out: &mut Vec<u8>) -> Received<R> {
         if head.has(flag::ACK) {
             return match payload.is_empty() {
                 true => self.tired().map(|()| None),
@@ -516,12 +480,7 @@ impl Connection {
         Ok(Some(Event::Windows))
     }
 
-    fn window_update(
-        &mut self,
-        id: u32,
-        payload: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Event>, ConnectionError> {
+    fn window_update(&mut self, id: u32, payload: &[u8], out: &mut Vec<u8>) -> Received<R> {
         let &[i1, i2, i3, i4] = payload else {
             return Err(ConnectionError::size("WINDOW_UPDATE of a wrong length"));
         };
@@ -554,14 +513,74 @@ impl Connection {
     // ------------------------------------------------------------------------------------------------ streams
 
     /// Whether no frame but HEADERS and PRIORITY can be meant for a stream of this number (RFC 9113 5.1).
-    fn is_idle(&self, id: u32) -> bool {
+    pub(super) fn is_idle(&self, id: u32) -> bool {
         id > self.last_id || id.is_multiple_of(2)
     }
 
-    /// Ends a stream on which the client has made an error (RFC 9113 5.4.2).
-    fn give_up(&mut self, slot: Slot, code: Code, out: &mut Vec<u8>) -> Result<Event, ConnectionError> {
+    /// Ends a stream on which the other side has made an error (RFC 9113 5.4.2).
+    pub(super) fn give_up(
+        &mut self,
+        slot: Slot,
+        code: Code,
+        out: &mut Vec<u8>,
+    ) -> Result<Event<R::Head>, ConnectionError> {
         self.lost()?;
         self.reset(slot, code, out);
-        Ok(Event::Reset { slot })
+        Ok(Event::Reset { slot, code: code as u32 })
+    }
+}
+
+impl Role for Server {
+    const IS_CLIENT: bool = false;
+    type Head = Asked;
+
+    /// A request, or the trailer section of one.
+    fn block(
+        connection: &mut Connection,
+        id: u32,
+        ended: bool,
+        block: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Received<Self> {
+        if id <= connection.last_id {
+            return connection.trailers(id, ended, block, out);
+        }
+        connection.last_id = id;
+        let mut request = Request::new(&connection.limits.head);
+        connection.decode(block, |name, value| request.field(name, value))?;
+        if connection.has_left() {
+            return connection.tired().map(|()| None);
+        }
+        if connection.streams.len() >= connection.limits.streams as usize {
+            connection.tired()?;
+            frame::write_reset(id, Code::RefusedStream, out);
+            return Ok(None);
+        }
+        let read = request.finish();
+        let window = connection.limits.stream_window;
+        let slot = connection.streams.insert(Stream {
+            id,
+            remote_ended: ended,
+            local_ended: false,
+            reset: false,
+            awaits_head: false,
+            is_head: false,
+            send: SendWindow::new(connection.peer.initial_window),
+            receive: ReceiveWindow::new(window, connection.limits.largest_window),
+            length_left: read.length.filter(|_| !ended),
+        });
+        let mismatch = ended && read.length.is_some_and(|length| length > 0);
+        let flaw = read.flaw.or(mismatch.then_some(Error::Head(HeadError::Length)));
+        Ok(Some(Event::Head(match flaw {
+            Some(error) => Asked::Refused { slot, head: read.head, ended, error },
+            None => {
+                let expects = read.expects && !ended;
+                Asked::Request { slot, head: read.head, ended, length: read.length, expects }
+            }
+        })))
+    }
+
+    fn goaway(_: &mut Connection, _: u32) -> Option<Event<Asked>> {
+        None
     }
 }

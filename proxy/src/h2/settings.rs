@@ -4,22 +4,31 @@ use super::error::{Code, ConnectionError};
 use super::frame::{MAX_PAYLOAD, flag, kind, write};
 
 const HEADER_TABLE_SIZE: u16 = 1;
-const ENABLE_PUSH: u16 = 2;
-const MAX_CONCURRENT_STREAMS: u16 = 3;
+pub(super) const ENABLE_PUSH: u16 = 2;
+pub(super) const MAX_CONCURRENT_STREAMS: u16 = 3;
 const INITIAL_WINDOW_SIZE: u16 = 4;
 const MAX_FRAME_SIZE: u16 = 5;
 const MAX_HEADER_LIST_SIZE: u16 = 6;
+/// RFC 8441 3.
+pub(super) const ENABLE_CONNECT_PROTOCOL: u16 = 8;
 
 /// What the peer's settings mean for what is sent to it; at first the defaults (RFC 9113 6.5.2).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer {
     pub(super) initial_window: u32,
     pub(super) max_payload: usize,
+    /// Streams that it takes at a time.
+    pub(super) streams: u32,
+    /// Bytes of a field section that it takes, as far as it says so.
+    pub(super) list_size: Option<u32>,
 }
+
+/// Streams that a server is believed to take before it has said how many: no server should say less (RFC 9113 6.5.2).
+const FIRST_STREAMS: u32 = 100;
 
 impl Default for Peer {
     fn default() -> Self {
-        Self { initial_window: 65_535, max_payload: MAX_PAYLOAD }
+        Self { initial_window: 65_535, max_payload: MAX_PAYLOAD, streams: FIRST_STREAMS, list_size: None }
     }
 }
 
@@ -46,6 +55,8 @@ impl Peer {
                 ENABLE_PUSH if value > 1 => {
                     return Err(ConnectionError::protocol("SETTINGS_ENABLE_PUSH is not 0 or 1"));
                 }
+                MAX_CONCURRENT_STREAMS => self.streams = value,
+                MAX_HEADER_LIST_SIZE => self.list_size = Some(value),
                 INITIAL_WINDOW_SIZE if value > 0x7fff_ffff => {
                     return Err(ConnectionError::new(
                         Code::FlowControl,
@@ -68,14 +79,13 @@ impl Peer {
     }
 }
 
-/// Appends the settings of this side.
-pub(super) fn write_own(streams: u32, window: u32, list_size: u32, out: &mut Vec<u8>) {
-    let mut payload = [0; 18];
-    let settings =
-        [(MAX_CONCURRENT_STREAMS, streams), (INITIAL_WINDOW_SIZE, window), (MAX_HEADER_LIST_SIZE, list_size)];
-    for (place, (name, value)) in payload.as_chunks_mut::<6>().0.iter_mut().zip(settings) {
-        let ([n1, n2], [v1, v2, v3, v4]) = (name.to_be_bytes(), value.to_be_bytes());
-        *place = [n1, n2, v1, v2, v3, v4];
+/// Appends the settings of this side: those every side has, behind its own.
+pub(super) fn write_own(own: &[(u16, u32)], window: u32, list_size: u32, out: &mut Vec<u8>) {
+    let every = [(INITIAL_WINDOW_SIZE, window), (MAX_HEADER_LIST_SIZE, list_size)];
+    let mut payload = Vec::new();
+    for (name, value) in own.iter().chain(&every) {
+        payload.extend_from_slice(&name.to_be_bytes());
+        payload.extend_from_slice(&value.to_be_bytes());
     }
     write(kind::SETTINGS, 0, 0, &payload, out);
 }
@@ -119,9 +129,8 @@ mod tests {
     #[test]
     fn own_settings() {
         let mut out = Vec::new();
-        write_own(128, 1 << 20, 65_536, &mut out);
-        let expected =
-            [vec![0, 0, 18, 4, 0, 0, 0, 0, 0], setting(3, 128), setting(4, 1 << 20), setting(6, 65_536)];
-        assert_eq!(out, expected.concat());
+        write_own(&[(MAX_CONCURRENT_STREAMS, 128), (ENABLE_CONNECT_PROTOCOL, 1)], 1 << 20, 65_536, &mut out);
+        let settings = [setting(3, 128), setting(8, 1), setting(4, 1 << 20), setting(6, 65_536)];
+        assert_eq!(out, [vec![0, 0, 24, 4, 0, 0, 0, 0, 0], settings.concat()].concat());
     }
 }

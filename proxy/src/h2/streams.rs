@@ -25,7 +25,7 @@ impl Slot {
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) id: u32,
-    /// The client has ended its side.
+    /// The other side has ended its part.
     pub(super) remote_ended: bool,
     /// We have ended ours.
     pub(super) local_ended: bool,
@@ -33,6 +33,10 @@ pub(super) struct Stream {
     pub(super) reset: bool,
     pub(super) send: SendWindow,
     pub(super) receive: ReceiveWindow,
+    /// The head of a response is still to come.
+    pub(super) awaits_head: bool,
+    /// Whatever the response says of it, it has no content: the request was HEAD.
+    pub(super) is_head: bool,
     /// Content still to come, where Content-Length says so (RFC 9113 8.1.1).
     pub(super) length_left: Option<u64>,
 }
@@ -95,6 +99,11 @@ impl Streams {
         self.by_id.remove(&stream.id);
         self.free.push(slot);
         Some(stream)
+    }
+
+    /// The streams of larger numbers than this one.
+    pub(super) fn above(&self, id: u32) -> impl Iterator<Item = Slot> {
+        self.by_id.iter().filter(move |&(&other, _)| other > id).map(|(_, &slot)| slot)
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stream> {

@@ -5,21 +5,25 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 use http::{Method, StatusCode};
+use tokio::time::Instant;
 
+use super::departure::Departure;
 use super::handler::{Handler, Refused, Request, Response, Switched};
+use super::interim::Interim;
 use super::{date, tunnel};
 use crate::access_log::Record;
 use crate::body::{Body, Counter, Moved, Source};
 use crate::drain::Draining;
 use crate::error::Error;
 use crate::h1::{self, Decoded, Decoder, Framing, RequestMeta};
-use crate::message::{RequestHead, Version};
+use crate::message::{RequestHead, ResponseHead, Version};
 use crate::net::{Io, Output, Watchdog, clock};
 use crate::state::Limits;
 
@@ -45,14 +49,29 @@ pub(crate) async fn serve<H: Handler>(
     let client =
         Client { io, decoder: Decoder::new(Framing::None, &limits.codec), body_left: 0, expects: false };
     let client = Rc::new(RefCell::new(client));
-    let mut session = Session { client, limits, draining, first: true, sending: Watchdog::default() };
+    let mut session = Session {
+        client,
+        limits,
+        draining,
+        first: true,
+        left: limits.keepalive_requests,
+        answering: Watchdog::default(),
+        sending: Watchdog::default(),
+    };
     loop {
         let (response, facts) = match session.read_head().await {
             Ok(None) => return,
-            Ok(Some((request, facts))) => (handler.handle(connection, request).await, facts),
+            Ok(Some((request, facts))) => {
+                let arrived = request.arrived;
+                let handling = pin!(handler.handle(connection, request));
+                let handled = session.unless_gone(handling, facts.version, arrived).await;
+                let Some(response) = handled else { return };
+                (response, facts)
+            }
             Err(refused) => (handler.refuse(connection, refused), Facts::of_no_request()),
         };
         session.first = false;
+        session.left = session.left.saturating_sub(1);
         match session.respond(response, &facts).await {
             Some(Next::Request) => {}
             Some(Next::Close) | None => return,
@@ -64,7 +83,7 @@ pub(crate) async fn serve<H: Handler>(
 
 /// What the connection is made of while a request is under way; the request's body reads from it while
 /// its response is written to it.
-struct Client {
+pub(crate) struct Client {
     io: Io,
     decoder: Decoder,
     /// Bytes of the body that the limit still allows.
@@ -78,9 +97,12 @@ struct Session<'a> {
     limits: &'a Limits,
     draining: Draining,
     first: bool,
-    /// Patience with a client that is to take a response; the one with a client that is to send a request is
-    /// the connection's own. Both are kept, so that their timers are set rarely.
+    /// Requests that this connection may still bring.
+    left: u32,
+    /// Patience with a client that is to take a response, and with one that may be gone before there is one; the one with
+    /// a client that is to send a request is the connection's own. All are kept, so that their timers are set rarely.
     sending: Watchdog,
+    answering: Watchdog,
 }
 
 /// What the form of the response depends on.
@@ -140,8 +162,12 @@ impl Session<'_> {
                     .counted(received.clone())
             }
         };
-        let arrived = clock::now();
-        Ok(Some((Request { head, body, upgrade: meta.upgrade, arrived, received }, facts)))
+        let interim = match facts.version {
+            Version::Http10 => Interim::Nobody,
+            Version::Http11 | Version::Http2 => Interim::Http1(Rc::clone(&self.client)),
+        };
+        let request = Request { head, body, upgrade: meta.upgrade, interim, arrived: clock::now(), received };
+        Ok(Some((request, facts)))
     }
 
     async fn read_meta(&mut self, head: &mut RequestHead) -> Result<Option<RequestMeta>, Error> {
@@ -190,6 +216,28 @@ impl Session<'_> {
         .await
     }
 
+    /// The outcome, or nothing once the client is gone.
+    async fn unless_gone<F: Future>(
+        &mut self,
+        mut future: Pin<&mut F>,
+        version: Version,
+        arrived: Instant,
+    ) -> Option<F::Output> {
+        let mut departure = Departure::new(version, arrived, &mut self.answering);
+        poll_fn(|cx| {
+            if let Poll::Ready(outcome) = future.as_mut().poll(cx) {
+                return Poll::Ready(Some(outcome));
+            }
+            let client = &mut *self.client.borrow_mut();
+            // Before that, whoever reads the request's content takes note.
+            match client.decoder.is_done() {
+                true => departure.poll(cx, &mut client.io).map(|()| None),
+                false => Poll::Pending,
+            }
+        })
+        .await
+    }
+
     /// Writes a response; `None` when it could not be completed and the connection is to be cut.
     async fn respond(&mut self, mut response: Response, facts: &Facts) -> Option<Next> {
         if let Some(switched) = response.switched.take() {
@@ -208,15 +256,19 @@ impl Session<'_> {
         if !streams {
             self.discard_buffered();
         }
-        // From here on a 100 would stand in the middle of the response.
-        self.client.borrow_mut().expects = false;
+        // From here on a 100 would stand in the middle of the response. Whether a client that has got none sends its
+        // content is not known (RFC 9110 10.1.1).
+        let unasked = std::mem::take(&mut self.client.borrow_mut().expects);
         if !response.head.headers.contains("date") {
             response.head.headers.append("Date", date::now());
         }
         let framing = framing(&facts.method, facts.version, response.head.status, &response.body);
+        // Nobody wants the rest of a request that is refused: the client may stop here (RFC 9112 9.3, 9.6).
+        let goes_on = streams && !unasked && response.head.status.as_u16() < 400;
         let keep_alive = facts.keep_alive
-            && (streams || self.client.borrow().decoder.is_done())
+            && (goes_on || self.client.borrow().decoder.is_done())
             && framing != Framing::UntilClose
+            && self.left > 0
             && !self.draining.has_started();
         h1::write_response(
             &response.head,
@@ -404,19 +456,28 @@ struct RequestBody {
 }
 
 impl Client {
-    /// What comes next of the request's body, with data left in the input; reads when nothing is there.
-    fn poll_located(&mut self, cx: &mut Context<'_>) -> Poll<Result<Decoded<usize>, Error>> {
-        if self.expects {
-            self.expects = false;
+    /// Writes an interim response, unless others wait for the client already. What does not leave at once leaves with
+    /// the final one.
+    pub(super) fn send_interim(&mut self, cx: &mut Context<'_>, head: &ResponseHead) {
+        if self.io.output.is_empty() {
+            h1::write_response(head, Framing::None, true, Version::Http11, self.io.output.tail());
+            // An error shows again with the final response.
+            let _ = self.io.poll_write(cx, &mut false);
+        }
+    }
+
+    /// What comes next of the request's body, with at most `most` bytes of data left in the input; reads when nothing is
+    /// there.
+    fn poll_located(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Result<Decoded<usize>, Error>> {
+        if std::mem::take(&mut self.expects) {
             self.io.output.tail().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-            let mut progress = false;
             // What does not leave at once leaves with the response.
-            if let Poll::Ready(Err(_)) = self.io.poll_write(cx, &mut progress) {
+            if let Poll::Ready(Err(_)) = self.io.poll_write(cx, &mut false) {
                 return Poll::Ready(Err(Error::ClientGone));
             }
         }
         loop {
-            match self.decoder.locate(&mut self.io.input, usize::MAX).map_err(Error::Body)? {
+            match self.decoder.locate(&mut self.io.input, most).map_err(Error::Body)? {
                 Decoded::NeedMore => {}
                 Decoded::Data(length) => {
                     let left = self.body_left.checked_sub(length as u64);
@@ -434,17 +495,18 @@ impl Client {
     }
 }
 
-impl Source for RequestBody {
-    fn poll_into(
+impl RequestBody {
+    /// Has the next piece of the body, at most `most` bytes, taken off the input.
+    fn poll_moved(
         &mut self,
         cx: &mut Context<'_>,
-        output: &mut Output,
-        chunked: bool,
+        most: usize,
+        take: impl FnOnce(&mut BytesMut, usize),
     ) -> Poll<Result<Moved, Error>> {
         let client = &mut *self.client.borrow_mut();
-        Poll::Ready(Ok(match ready!(client.poll_located(cx))? {
+        Poll::Ready(Ok(match ready!(client.poll_located(cx, most))? {
             Decoded::Data(length) => {
-                output.push_body_from(&mut client.io.input, length, chunked);
+                take(&mut client.io.input, length);
                 let moved = length as u64;
                 if client.decoder.is_done() { Moved::Last(moved) } else { Moved::Data(moved) }
             }
@@ -452,8 +514,35 @@ impl Source for RequestBody {
             Decoded::End | Decoded::NeedMore => Moved::Last(0),
         }))
     }
+}
+
+impl Source for RequestBody {
+    fn poll_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        output: &mut Output,
+        chunked: bool,
+    ) -> Poll<Result<Moved, Error>> {
+        self.poll_moved(cx, usize::MAX, |input, length| output.push_body_from(input, length, chunked))
+    }
+
+    fn poll_copy(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+        most: usize,
+    ) -> Poll<Result<Moved, Error>> {
+        self.poll_moved(cx, most, |input, length| {
+            out.extend_from_slice(input.get(..length).unwrap_or_default());
+            input.advance(length);
+        })
+    }
 
     fn length(&self) -> Option<u64> {
         self.length
+    }
+
+    fn awaits_continue(&self) -> bool {
+        self.client.borrow().expects
     }
 }

@@ -3,11 +3,13 @@
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::interim::Interim;
 use crate::access_log::Record;
 use crate::body::{Body, Counter};
 use crate::error::Error;
 use crate::message::{RequestHead, ResponseHead};
 use crate::net::Io;
+use crate::state::Grant;
 
 /// A request as a listener hands it on.
 pub(crate) struct Request {
@@ -15,6 +17,8 @@ pub(crate) struct Request {
     pub(crate) body: Body,
     /// The client asks to leave HTTP on this connection (RFC 9110 7.8).
     pub(crate) upgrade: bool,
+    /// Where interim responses go.
+    pub(crate) interim: Interim,
     /// When the head was complete, by the clock for deadlines.
     pub(crate) arrived: Instant,
     /// Bytes of the body read so far.
@@ -49,6 +53,8 @@ pub(crate) struct Switched {
     pub(crate) io: Box<Io>,
     /// Longest silence in both directions.
     pub(crate) idle: std::time::Duration,
+    /// Its room at the RS.
+    pub(crate) grant: Option<Grant>,
 }
 
 impl Response {
@@ -68,7 +74,11 @@ impl Response {
     pub(crate) fn failed(error: &Error) -> Self {
         let status = error.status();
         let text = format!("{status}: {error} ({})\n", error.code());
-        Self::text(status, "text/plain; charset=utf-8", text)
+        let mut response = Self::text(status, "text/plain; charset=utf-8", text);
+        if let Some((name, value)) = error.field() {
+            response.head.headers.append(name, value);
+        }
+        response
     }
 }
 

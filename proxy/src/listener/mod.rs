@@ -1,9 +1,11 @@
 //! VIP and port to requests: accept, TLS by SNI, HTTP/1.1 or HTTP/2.
 
 mod date;
+mod departure;
 mod h1;
 mod h2;
 mod handler;
+mod interim;
 mod tunnel;
 
 use std::net::SocketAddr;
@@ -16,11 +18,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub(crate) use self::h1::serve as serve_h1;
 pub(crate) use self::handler::{Handler, Refused, Request, Response, Switched};
+pub(crate) use self::interim::Interim;
 use crate::drain::Draining;
+use crate::error::Error;
+use crate::limit::{Permit, client_network};
 use crate::message::AddressText;
 use crate::net::{Io, Stream, TlsStream};
 use crate::spread::{Accepted, Seat, Spread};
-use crate::state::View;
+use crate::state::{ListenerState, View};
 
 /// How long to wait when the process has no descriptor left for another connection.
 const EXHAUSTED: Duration = Duration::from_millis(50);
@@ -109,12 +114,25 @@ where
         seat: Seat,
     ) {
         let (view, handler, draining) = ((self.view)(), Rc::clone(&self.handler), self.draining.clone());
+        let counted = match admit(view.listener(listener), peer) {
+            Ok(counted) => counted,
+            Err(error) => return view.refused(&error),
+        };
         tokio::task::spawn_local(async move {
             let open = view.connection();
             serve(stream, peer, listener, &view, handler, draining).await;
-            drop((open, permit, seat));
+            drop((open, permit, seat, counted));
         });
     }
+}
+
+/// Whether this client may connect; the permit counts it for as long as it is connected.
+fn admit(listener: &ListenerState, peer: SocketAddr) -> Result<Option<Permit>, Error> {
+    if !listener.access.allows(peer.ip()) {
+        return Err(Error::AccessDenied);
+    }
+    let Some(limiter) = &listener.per_client else { return Ok(None) };
+    limiter.admit(&client_network(peer.ip()), Duration::ZERO).map_err(|_| Error::TooManyConnections)
 }
 
 async fn serve<H>(
@@ -136,9 +154,8 @@ async fn serve<H>(
     };
     let handshake = TlsStream::accept(stream, Arc::clone(&tls.config));
     let Ok(Ok(stream)) = tokio::time::timeout(limits.header_timeout, handshake).await else { return };
-    let session = stream.session();
-    let sni = session.server_name().map(|name| Rc::from(name.to_ascii_lowercase()));
-    let is_h2 = session.alpn_protocol() == Some(b"h2");
+    let sni = stream.server_name().map(|name| Rc::from(name.to_ascii_lowercase()));
+    let is_h2 = stream.protocol() == Some(b"h2");
     let connection = Connection { listener, peer, address: AddressText::of(peer.ip()), https: true, sni };
     let stream = Stream::Tls(Box::new(stream));
     if is_h2 {

@@ -21,7 +21,7 @@ pub(super) struct Moved {
 /// Copies until both directions have ended, one side fails, or nothing moved for too long. When the program
 /// drains, the connection lives on until the end of the drain.
 pub(crate) async fn copy(client: Io, switched: Switched) -> Moved {
-    let Switched { io: server, idle } = switched;
+    let Switched { io: server, idle, grant: _held } = switched;
     let mut up = Direction::default();
     let mut down = Direction::default();
     let (mut client, mut server) = (client, *server);

@@ -1,7 +1,7 @@
 //! A clock for deadlines: a few milliseconds behind at most, and a fifth of the price of the exact one. It is asked
 //! several times per request.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use tokio::time::Instant;
@@ -14,6 +14,23 @@ thread_local! {
 /// Now, or a few milliseconds ago.
 pub(crate) fn now() -> Instant {
     SAME.with(|(exact, same)| *exact + coarse().saturating_sub(*same))
+}
+
+/// Time since some moment in the past, for what several threads keep: no thread is ahead of another, as they may be with
+/// [`now`].
+pub(crate) fn shared() -> Duration {
+    coarse()
+}
+
+/// The same in milliseconds since some moment in the past, for what several threads keep: never 0.
+pub(crate) fn millis() -> u64 {
+    u64::try_from(coarse().as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+/// Seconds since 1970, for what outlives this process.
+#[expect(clippy::disallowed_methods, reason = "cookies expire by the calendar")]
+pub(crate) fn calendar() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Since some moment in the past; goes on as `Instant` does.

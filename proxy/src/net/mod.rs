@@ -9,6 +9,6 @@ mod watchdog;
 
 pub(crate) use self::io::Io;
 pub(crate) use self::output::Output;
-pub(crate) use self::stream::Stream;
+pub(crate) use self::stream::{Resting, Stream};
 pub(crate) use self::tls::TlsStream;
 pub(crate) use self::watchdog::Watchdog;

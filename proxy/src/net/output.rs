@@ -76,6 +76,13 @@ impl Output {
         }
     }
 
+    /// Everything that waits, in pieces.
+    pub(crate) fn into_pieces(self) -> impl Iterator<Item = Bytes> {
+        let mut tail = Bytes::from(self.tail);
+        tail.advance(self.written);
+        self.queue.into_iter().chain((!tail.is_empty()).then_some(tail))
+    }
+
     /// Bytes that wait.
     pub(crate) fn len(&self) -> usize {
         self.queue.iter().map(Bytes::len).sum::<usize>() + self.tail.len() - self.written

@@ -1,43 +1,91 @@
-//! TLS toward clients: a session of rustls on a TCP connection. What has to be said is gathered until it is flushed or
+//! TLS on either side: a session of rustls on a TCP connection. What has to be said is gathered until it is flushed or
 //! nothing else can be done, so that session tickets leave with the first response and close_notify with the last.
 
 use std::io::{self, BufRead as _, IoSlice, Read, Write};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
-use rustls::{ServerConfig, ServerConnection};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Plaintext that may wait, encrypted, for the client.
+/// Plaintext that may wait, encrypted, for the other side.
 const BUFFER: usize = 64 << 10;
 
 /// A connection on which the handshake is complete.
 pub(crate) struct TlsStream {
     tcp: TcpStream,
-    session: ServerConnection,
-    /// The client has closed its side, cleanly or not.
+    session: Connection,
+    /// The other side has closed its side, cleanly or not.
     ended: bool,
     closing: bool,
 }
 
 impl TlsStream {
-    /// Waits for the client's part of the handshake.
+    /// Makes a handshake with a client.
     ///
     /// # Errors
     /// Where the client leaves or the two cannot agree; it has been told why then.
     pub(crate) async fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
         let session = ServerConnection::new(config).map_err(io::Error::other)?;
-        let mut stream = Self { tcp, session, ended: false, closing: false };
-        stream.session.set_buffer_limit(Some(BUFFER));
+        Self::begin(tcp, session.into()).await
+    }
+
+    /// Makes a handshake with a server, whose certificate is to be for `name`.
+    ///
+    /// # Errors
+    /// Where the server leaves or the two cannot agree: what rustls has to say is inside then.
+    pub(crate) async fn connect(
+        tcp: TcpStream,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> io::Result<Self> {
+        let session = ClientConnection::new(config, name).map_err(io::Error::other)?;
+        Self::begin(tcp, session.into()).await
+    }
+
+    async fn begin(tcp: TcpStream, mut session: Connection) -> io::Result<Self> {
+        session.set_buffer_limit(Some(BUFFER));
+        let mut stream = Self::resumed(tcp, session);
         std::future::poll_fn(|cx| stream.poll_handshake(cx)).await?;
         Ok(stream)
     }
 
-    /// What the two have agreed on.
-    pub(crate) fn session(&self) -> &ServerConnection {
-        &self.session
+    /// A session whose handshake is complete, on its connection.
+    pub(super) fn resumed(tcp: TcpStream, session: Connection) -> Self {
+        Self { tcp, session, ended: false, closing: false }
+    }
+
+    /// Connection and session apart; nothing where the session has something left to say.
+    pub(super) fn into_parts(self) -> Option<(TcpStream, Connection)> {
+        (!self.session.wants_write()).then_some((self.tcp, self.session))
+    }
+
+    /// The TCP connection below.
+    pub(super) fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+
+    /// The name that a client has asked for (SNI).
+    pub(crate) fn server_name(&self) -> Option<&str> {
+        match &self.session {
+            Connection::Server(session) => session.server_name(),
+            Connection::Client(_) => None,
+        }
+    }
+
+    /// The protocol that the two have agreed on (ALPN).
+    pub(crate) fn protocol(&self) -> Option<&[u8]> {
+        self.session.alpn_protocol()
+    }
+
+    /// Whether the connection is open and the other side has not said anything, but maybe for the session itself.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let mut byte = [0];
+        let mut cx = Context::from_waker(Waker::noop());
+        Pin::new(self).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
     }
 
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -50,7 +98,7 @@ impl TlsStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Takes in what the client has sent; 0 at its end.
+    /// Takes in what the other side has sent; 0 at its end.
     fn poll_arrive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let read = match self.session.read_tls(&mut Blocking { tcp: &mut self.tcp, cx }) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
@@ -75,7 +123,7 @@ impl TlsStream {
                 }
                 record => record?,
             };
-            // Nothing: the client has said that it ends here.
+            // Nothing: the other side has said that it ends here.
             let length = record.len().min(buf.remaining());
             if length == 0 {
                 break;
@@ -86,7 +134,7 @@ impl TlsStream {
         Ok(true)
     }
 
-    /// Tells the client that nothing follows, and writes everything.
+    /// Tells the other side that nothing follows, and writes everything.
     pub(crate) fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !std::mem::replace(&mut self.closing, true) {
             self.session.send_close_notify();

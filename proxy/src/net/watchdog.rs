@@ -20,6 +20,17 @@ impl Watchdog {
         self.deadline = Some(now + patience);
     }
 
+    /// The same as [`Watchdog::poll_expired`] for one task alone: a timer that is set has its waker already, and asking
+    /// it again would cost far more than to see that it has not gone off.
+    pub(crate) fn poll_expired_alone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match (&self.sleep, self.deadline) {
+            (Some(sleep), Some(deadline)) if !sleep.is_elapsed() && sleep.deadline() <= deadline => {
+                Poll::Pending
+            }
+            _ => self.poll_expired(cx),
+        }
+    }
+
     /// Ready when the deadline has passed; never when it was not fed.
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = self.deadline else { return Poll::Pending };

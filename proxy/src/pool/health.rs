@@ -36,8 +36,18 @@ impl ProbePolicy {
     /// end of a probe. Here the interval counts from start to start, so the verdict never comes later than
     /// `timeout + interval * (fall - 1)`: 12 s.
     pub fn clb_fail_window(&self) -> Duration {
-        let fall = self.fall.max(1);
-        self.timeout.saturating_mul(fall).saturating_add(self.interval.saturating_mul(fall - 1))
+        self.clb_window(self.fall, self.timeout)
+    }
+
+    /// The same for an RS that answers again, each probe after `answer`: `answer * rise + interval * (rise - 1)`, 13 s
+    /// where it takes a second. Here the verdict comes after `answer + interval * (rise - 1)`: 11 s.
+    pub fn clb_rise_window(&self, answer: Duration) -> Duration {
+        self.clb_window(self.rise, answer)
+    }
+
+    fn clb_window(&self, probes: u32, each: Duration) -> Duration {
+        let probes = probes.max(1);
+        each.saturating_mul(probes).saturating_add(self.interval.saturating_mul(probes - 1))
     }
 }
 
@@ -244,33 +254,41 @@ mod tests {
         assert_eq!(health.next_probe(t0), Duration::from_millis(4500));
     }
 
-    /// Probes an RS that stops answering, as a prober would, and says how long the verdict took.
-    fn time_until_down(policy: ProbePolicy, jitter: Duration) -> Duration {
+    /// Probes an RS whose outcomes change for good, as a prober would; how long the verdict took from the first
+    /// probe on that had the new outcome, when each of those takes so long.
+    fn time_until(to: HealthState, policy: ProbePolicy, each: Duration, jitter: Duration) -> Duration {
+        let (before, outcome) = if to == Down { (Success, Failure) } else { (Failure, Success) };
         let mut now = start();
         let mut health = Health::new(policy, now);
         health.probe_started(now, jitter);
-        health.on_probe(Success, now);
-        let mut first_failure = None;
+        health.on_probe(before, now);
+        let mut first = None;
         loop {
             now += health.next_probe(now);
-            first_failure.get_or_insert(now);
+            first.get_or_insert(now);
             health.probe_started(now, jitter);
-            now += policy.timeout;
-            if health.on_probe(Failure, now).is_some() {
-                return now - first_failure.unwrap();
+            now += each;
+            if health.on_probe(outcome, now).is_some() {
+                assert_eq!(health.state(), to);
+                return now - first.unwrap();
             }
         }
     }
 
     #[test]
-    fn a_dead_rs_is_down_within_the_window_of_clb() {
+    fn the_verdict_comes_within_the_windows_of_clb() {
         let policy = ProbePolicy::default();
+        let timeout = policy.timeout;
         assert_eq!(policy.clb_fail_window(), 16 * SECOND);
-        assert_eq!(time_until_down(policy, Duration::ZERO), 12 * SECOND);
-        assert!(time_until_down(policy, SECOND) <= 12 * SECOND);
-        for fall in [1, 2, 10] {
-            let policy = ProbePolicy { fall, ..policy };
-            assert!(time_until_down(policy, Duration::ZERO) <= policy.clb_fail_window());
+        assert_eq!(time_until(Down, policy, timeout, Duration::ZERO), 12 * SECOND);
+        assert_eq!(policy.clb_rise_window(SECOND), 13 * SECOND);
+        assert_eq!(time_until(Up, policy, SECOND, Duration::ZERO), 11 * SECOND);
+        // Jitter only makes it sooner.
+        assert!(time_until(Down, policy, timeout, SECOND) < 12 * SECOND);
+        for count in [1, 2, 10] {
+            let policy = ProbePolicy { fall: count, rise: count, ..policy };
+            assert!(time_until(Down, policy, timeout, Duration::ZERO) <= policy.clb_fail_window());
+            assert!(time_until(Up, policy, SECOND, Duration::ZERO) <= policy.clb_rise_window(SECOND));
         }
     }
 

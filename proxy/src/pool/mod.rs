@@ -1,13 +1,15 @@
 //! Which RS of a pool may get a request, and whose turn it is.
 //!
-//! It decides from published health and weights alone. It never probes, dials or counts connections: whether
-//! an RS is full is said by the caller. Stands between the route and the dial; [`balance`](RoundRobin) holds
-//! the turns of one worker, [`health`](Health) turns probes into verdicts.
+//! It decides from published health and weights alone. It never probes, dials or counts requests. Stands between the
+//! route and the dial: a [`Pool`] says who may be used, a method says who of them it is ([`RoundRobin`], [`least()`],
+//! [`Ewma`], and by a key [`Rendezvous`], [`Maglev`], [`Ring`]), [`Health`] turns probes into verdicts and
+//! [`Ejector`] outcomes of requests.
 //!
 //! # Who is used
 //!
 //! Only RS with a weight count; weight 0 (drain) gets nothing new and its health says nothing about the pool.
-//! The first line that applies decides:
+//! Backups count only where no other RS has a chance: when all of those are down or have failed the request. The
+//! first line that applies decides:
 //!
 //! | health of the RS with a weight | used |
 //! |---|---|
@@ -20,14 +22,36 @@
 //! wait for probes.
 
 mod balance;
+mod cell;
+mod eject;
+mod ewma;
+mod hash;
 mod health;
+mod least;
+mod maglev;
+mod ramp;
+mod rendezvous;
+mod ring;
+mod sticky;
+#[cfg(test)]
+mod testing;
 
+use std::iter;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 pub use self::balance::{Excluded, RoundRobin};
+pub use self::cell::{HealthCell, InFlight, Live};
+pub use self::eject::{EjectionPolicy, Ejector};
+pub use self::ewma::Ewma;
+pub use self::hash::hash;
 pub use self::health::{Health, HealthState, ProbeOutcome, ProbePolicy, Transition};
+pub use self::least::least;
+pub use self::maglev::Maglev;
+pub use self::ramp::ramped;
+pub use self::rendezvous::Rendezvous;
+pub use self::ring::Ring;
+pub use self::sticky::{Seal, cookie};
 
 /// One real server of a pool. Its address is its identity within the pool: state is kept by it across
 /// reloads.
@@ -37,6 +61,8 @@ pub struct RealServer {
     pub address: SocketAddr,
     /// Its share, 0 to 100; 0 drains it.
     pub weight: u8,
+    /// Whether it is used only when no other is.
+    pub backup: bool,
 }
 
 impl RealServer {
@@ -44,6 +70,13 @@ impl RealServer {
     pub const DEFAULT_WEIGHT: u8 = 10;
     /// The largest weight.
     pub const MAX_WEIGHT: u8 = 100;
+    /// How finely a share is told: a weight of 1 is so many parts, see [`Candidates::share`].
+    pub const PARTS: u32 = 1000;
+
+    /// Its whole share.
+    pub fn share(&self) -> u32 {
+        u32::from(self.weight) * Self::PARTS
+    }
 }
 
 /// What a pool does when every RS is down.
@@ -56,59 +89,23 @@ pub enum AllDown {
     Refuse,
 }
 
-/// The health of one RS as the workers see it: written by its prober alone, read for every request, kept
-/// across reloads.
-#[derive(Debug)]
-pub struct HealthCell {
-    state: AtomicU8,
-    joined_live: bool,
-}
-
-impl HealthCell {
-    /// For an RS of a pool without health check.
-    pub fn unchecked() -> Self {
-        Self { state: AtomicU8::new(HealthState::Unchecked as u8), joined_live: false }
-    }
-
-    /// For an RS whose first probe is about to start. `joined_live`: it was added by a reload to a pool that
-    /// was already serving, and waits for its first success where the others do not.
-    pub fn probing(joined_live: bool) -> Self {
-        Self { state: AtomicU8::new(HealthState::Probing as u8), joined_live }
-    }
-
-    /// Publishes the state. One prober writes, so no order has to be kept with anything else.
-    pub fn set(&self, state: HealthState) {
-        self.state.store(state as u8, Ordering::Relaxed);
-    }
-
-    /// The state published last.
-    pub fn get(&self) -> HealthState {
-        const UP: u8 = HealthState::Up as u8;
-        const PROBING: u8 = HealthState::Probing as u8;
-        const DOWN: u8 = HealthState::Down as u8;
-        match self.state.load(Ordering::Relaxed) {
-            UP => HealthState::Up,
-            PROBING => HealthState::Probing,
-            DOWN => HealthState::Down,
-            _ => HealthState::Unchecked,
-        }
-    }
-}
-
 /// The RS of one pool with their health.
 #[derive(Debug)]
 pub struct Pool {
     servers: Box<[(RealServer, Arc<HealthCell>)]>,
     all_down: AllDown,
+    has_backups: bool,
 }
 
 impl Pool {
     /// A pool of these RS, in this order.
     pub fn new(servers: impl IntoIterator<Item = (RealServer, Arc<HealthCell>)>, all_down: AllDown) -> Self {
-        Self { servers: servers.into_iter().collect(), all_down }
+        let servers: Box<[_]> = servers.into_iter().collect();
+        let has_backups = servers.iter().any(|(server, _)| server.backup);
+        Self { servers, all_down, has_backups }
     }
 
-    /// Its RS, in the order of the indices that [`pick`](Self::pick) returns.
+    /// Its RS, in the order of their indices.
     pub fn servers(&self) -> impl ExactSizeIterator<Item = (&RealServer, &Arc<HealthCell>)> {
         self.servers.iter().map(|(server, cell)| (server, cell))
     }
@@ -120,54 +117,74 @@ impl Pool {
 
     /// Turns for one worker, see [`RoundRobin::new`].
     pub fn turns(&self, offset: usize) -> RoundRobin {
-        RoundRobin::new(self.servers.iter().map(|(server, _)| server.weight), offset)
+        RoundRobin::new(self.servers.iter().map(|(server, _)| server.share()), offset)
     }
 
-    /// The RS for a request: usable, not tried before, with room for one more (`has_room`), whose turn it is.
-    ///
-    /// `None` if there is none. The RS that are used are chosen without regard to `tried` and `has_room`: a
-    /// down RS does not become usable because the others are full.
-    pub fn pick(
-        &self,
-        turns: &mut RoundRobin,
-        tried: &Excluded,
-        has_room: impl Fn(usize) -> bool,
-    ) -> Option<usize> {
-        let mut pick = |usable: Usable| {
-            turns.pick(|index| {
-                let Some((server, cell)) = self.servers.get(index) else { return false };
-                usable.includes(server, cell) && !tried.contains(index) && has_room(index)
-            })
-        };
-        let usable = self.usable();
+    /// The RS whose turn it is among those that are used and not tried before; `None` if there is none.
+    pub fn pick(&self, turns: &mut RoundRobin, tried: &Excluded) -> Option<usize> {
+        self.candidates(tried).find_map(|among| turns.pick(|index| among.share(index)))
+    }
+
+    /// Whom a request may be sent to, given those it was tried on: sets to choose from in this order, the next one only
+    /// where there is nobody in those before.
+    pub fn candidates<'a>(&'a self, tried: &'a Excluded) -> impl Iterator<Item = Candidates<'a>> {
+        let first = self.usable();
         // A verdict may change between the look at the pool and the look at the RS: no request fails for it.
-        pick(usable).or_else(|| Some(self.usable()).filter(|now| *now != usable).and_then(pick))
+        let again = iter::once_with(|| self.usable()).filter(move |now| *now != first);
+        // All that are used have been tried.
+        let backups = iter::once_with(|| self.verdict(true)).filter(|_| self.has_backups);
+        iter::once(first).chain(again).chain(backups).map(|usable| Candidates { pool: self, usable, tried })
     }
 
     /// Which RS are used now, see the [module](self).
     pub fn usable(&self) -> Usable {
+        let regular = self.verdict(false);
+        if regular.who != Who::None {
+            return regular;
+        }
+        let backups = self.verdict(true);
+        if backups.who != Who::None {
+            return backups;
+        }
+        let weighted =
+            |backup| self.servers.iter().any(|(server, _)| server.weight > 0 && server.backup == backup);
+        match self.all_down {
+            AllDown::UseAll => Usable { who: Who::All, backups: !weighted(false) },
+            AllDown::Refuse => regular,
+        }
+    }
+
+    /// Which of the backups, or of the others, would be used by what their probes say.
+    fn verdict(&self, backups: bool) -> Usable {
         let (mut down, mut waiting, mut starting) = (false, false, false);
-        for (_, cell) in self.servers.iter().filter(|(server, _)| server.weight > 0) {
+        let counts = |server: &RealServer| server.weight > 0 && server.backup == backups;
+        for (_, cell) in self.servers.iter().filter(|(server, _)| counts(server)) {
             match cell.get() {
-                HealthState::Up | HealthState::Unchecked => return Usable::Good,
+                HealthState::Up | HealthState::Unchecked => return Usable { who: Who::Good, backups },
                 HealthState::Down => down = true,
-                HealthState::Probing if cell.joined_live => waiting = true,
+                HealthState::Probing if cell.joined_live() => waiting = true,
                 HealthState::Probing => starting = true,
             }
         }
-        match self.all_down {
-            _ if down && starting => Usable::Starting,
-            _ if !down && (starting || waiting) => Usable::All,
-            AllDown::UseAll if down => Usable::All,
-            // Refused, or no RS has a weight.
-            AllDown::UseAll | AllDown::Refuse => Usable::None,
-        }
+        let who = match down {
+            true if starting => Who::Starting,
+            false if starting || waiting => Who::All,
+            true | false => Who::None,
+        };
+        Usable { who, backups }
     }
 }
 
 /// Which RS of a pool are used; those with weight 0 never are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Usable {
+pub struct Usable {
+    who: Who,
+    /// Of the backups; else of the others.
+    backups: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
     /// Those that are up or not checked.
     Good,
     /// Those without a verdict since the pool began.
@@ -182,19 +199,39 @@ impl Usable {
     fn includes(self, server: &RealServer, cell: &HealthCell) -> bool {
         let state = cell.get();
         server.weight > 0
-            && match self {
-                Self::Good => matches!(state, HealthState::Up | HealthState::Unchecked),
-                Self::Starting => state == HealthState::Probing && !cell.joined_live,
-                Self::All => true,
-                Self::None => false,
+            && server.backup == self.backups
+            && match self.who {
+                Who::Good => matches!(state, HealthState::Up | HealthState::Unchecked),
+                Who::Starting => state == HealthState::Probing && !cell.joined_live(),
+                Who::All => true,
+                Who::None => false,
             }
+    }
+}
+
+/// The RS that a request may be sent to.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidates<'a> {
+    pool: &'a Pool,
+    usable: Usable,
+    tried: &'a Excluded,
+}
+
+impl Candidates<'_> {
+    /// The share of an RS, in parts of its weight ([`RealServer::PARTS`]); 0 where it is none of them.
+    #[inline]
+    pub fn share(&self, index: usize) -> u32 {
+        match self.pool.servers.get(index) {
+            Some((server, cell)) if self.usable.includes(server, cell) && !self.tried.contains(index) => {
+                server.share()
+            }
+            _ => 0,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use proptest::prelude::*;
 
     use super::HealthState::{Down, Probing, Unchecked, Up};
@@ -208,7 +245,7 @@ mod tests {
             let address = SocketAddr::from(([192, 0, 2, index as u8], 80));
             let cell = HealthCell::probing(*joined_live);
             cell.set(*state);
-            (RealServer { address, weight: *weight }, Arc::new(cell))
+            (RealServer { address, weight: *weight, backup: false }, Arc::new(cell))
         });
         Pool::new(servers, all_down)
     }
@@ -218,7 +255,7 @@ mod tests {
         let pool = pool(servers, all_down);
         let mut turns = pool.turns(0);
         let mut picked: Vec<_> =
-            (0..40).filter_map(|_| pool.pick(&mut turns, &Excluded::default(), |_| true)).collect();
+            (0..40).filter_map(|_| pool.pick(&mut turns, &Excluded::default())).collect();
         picked.sort_unstable();
         picked.dedup();
         picked
@@ -256,44 +293,76 @@ mod tests {
     }
 
     #[test]
-    fn full_and_tried_rs_do_not_bring_down_ones_back() {
+    fn tried_rs_do_not_bring_down_ones_back() {
         let pool = pool(&[(W, Up, false), (W, Up, false), (W, Down, false)], AllDown::UseAll);
         let mut turns = pool.turns(0);
         let mut tried = Excluded::default();
-        assert_eq!(pool.pick(&mut turns, &tried, |i| i != 0), Some(1));
         assert!(tried.insert(1));
-        assert_eq!(pool.pick(&mut turns, &tried, |_| true), Some(0));
-        assert_eq!(pool.pick(&mut turns, &tried, |i| i != 0), None);
+        assert_eq!(pool.pick(&mut turns, &tried), Some(0));
+        assert!(tried.insert(0));
+        assert_eq!(pool.pick(&mut turns, &tried), None);
     }
 
     #[test]
     fn a_verdict_that_changes_during_the_pick_fails_no_request() {
         let pool = pool(&[(W, Up, false), (W, Up, false)], AllDown::UseAll);
-        let first = Cell::new(true);
-        let picked = pool.pick(&mut pool.turns(0), &Excluded::default(), |_| {
-            // The first RS is full, and while it is asked both go down.
-            pool.servers().for_each(|(_, cell)| cell.set(Down));
-            !first.replace(false)
-        });
-        assert!(picked.is_some());
+        let tried = Excluded::default();
+        let mut sets = pool.candidates(&tried);
+        let before = sets.next().unwrap();
+        pool.servers().for_each(|(_, cell)| cell.set(Down));
+        assert_eq!(before.share(0) + before.share(1), 0);
+        let after = sets.next().unwrap();
+        assert!(after.share(0) > 0 && after.share(1) > 0);
+    }
+
+    /// State of an RS and whether it is a backup; who is used, with all down or refusing.
+    #[test]
+    fn backups_are_used_when_no_other_is() {
+        type Case<'a> = (&'a [(HealthState, bool)], &'a [usize], &'a [usize]);
+        let table: &[Case<'_>] = &[
+            (&[(Unchecked, false), (Unchecked, true)], &[0], &[0]),
+            (&[(Up, false), (Up, true), (Up, true)], &[0], &[0]),
+            (&[(Probing, false), (Up, true)], &[0], &[0]),
+            (&[(Down, false), (Up, true), (Down, true)], &[1], &[1]),
+            (&[(Down, false), (Probing, true), (Probing, true)], &[1, 2], &[1, 2]),
+            (&[(Down, false), (Down, false), (Down, true)], &[0, 1], &[]),
+        ];
+        for (servers, use_all, refuse) in table {
+            for (all_down, expected) in [(AllDown::UseAll, use_all), (AllDown::Refuse, refuse)] {
+                let servers = servers.iter().enumerate().map(|(index, (state, backup))| {
+                    let cell = HealthCell::probing(false);
+                    cell.set(*state);
+                    let address = SocketAddr::from(([192, 0, 2, index as u8], 80));
+                    (RealServer { address, weight: W, backup: *backup }, Arc::new(cell))
+                });
+                let pool = Pool::new(servers, all_down);
+                let tried = Excluded::default();
+                let first = pool.candidates(&tried).next().unwrap();
+                let used: Vec<_> = (0..3).filter(|index| first.share(*index) > 0).collect();
+                assert_eq!(used, **expected, "{pool:?}");
+            }
+        }
     }
 
     #[test]
-    fn a_cell_gives_back_what_was_published() {
-        let cell = HealthCell::unchecked();
-        assert_eq!(cell.get(), Unchecked);
-        for state in [Probing, Up, Down, Unchecked] {
-            cell.set(state);
-            assert_eq!(cell.get(), state);
-        }
-        assert_eq!(HealthCell::probing(true).get(), Probing);
+    fn a_request_that_failed_everywhere_else_goes_to_a_backup() {
+        let servers = [false, false, true].map(|backup| {
+            let address = SocketAddr::from(([192, 0, 2, 1], 80));
+            (RealServer { address, weight: W, backup }, Arc::new(HealthCell::unchecked()))
+        });
+        let pool = Pool::new(servers, AllDown::UseAll);
+        let (mut turns, mut tried) = (pool.turns(0), Excluded::default());
+        assert!(tried.insert(0));
+        assert_eq!(pool.pick(&mut turns, &tried), Some(1));
+        assert!(tried.insert(1));
+        assert_eq!(pool.pick(&mut turns, &tried), Some(2));
     }
 
     #[test]
     fn workers_start_at_different_rs() {
         let pool = pool(&[(W, Up, false), (W, Up, false), (W, Up, false)], AllDown::UseAll);
         let firsts: Vec<_> =
-            (0..4).map(|worker| pool.pick(&mut pool.turns(worker), &Excluded::default(), |_| true)).collect();
+            (0..4).map(|worker| pool.pick(&mut pool.turns(worker), &Excluded::default())).collect();
         assert_eq!(firsts, [Some(0), Some(1), Some(2), Some(0)]);
         assert_eq!(pool.server(2).map(|server| server.address), Some("192.0.2.2:80".parse().unwrap()));
         assert_eq!(pool.server(3), None);

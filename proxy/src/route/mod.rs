@@ -32,6 +32,9 @@
 //! the longest prefix; else 404. Paths are matched as [`normalise_path`] writes them: `%20` stays `%20` also
 //! for regular expressions.
 //!
+//! **Conditions.** The caller may refuse a rule for what else it asks of the request; then the search goes on with
+//! the next one in this order.
+//!
 //! **The missing slash.** A path `/a` that does not end in `/` is redirected (301) to `/a/` if there is a rule
 //! `/a/` (exact, `^~` or prefix) and none for `/a` itself (exact, `^~` or prefix). As in nginx this comes
 //! before regular expressions and before shorter prefixes, so `/` does not swallow it.
@@ -56,7 +59,7 @@ pub use self::normalise::{NormalPath, PathError, normalise_path};
 use self::{domain::Names, url::Rules};
 
 /// Largest compiled size in bytes of one regular expression a user may write.
-const REGEX_SIZE_LIMIT: usize = 1 << 20;
+pub(crate) const REGEX_SIZE_LIMIT: usize = 1 << 20;
 
 /// One domain as configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,10 +103,12 @@ impl RouteTable {
     }
 
     /// The rule for a request. `host` as [`normalise_host`] and `path` as [`normalise_path`] wrote them; a
-    /// request without a host has the host `""`, which only the default domain takes.
-    pub fn find(&self, host: &str, path: &str) -> Outcome {
+    /// request without a host has the host `""`, which only the default domain takes. A rule whose target is not
+    /// `accepted` is as good as not there, but a path that it stands for exactly is still not redirected to one with
+    /// a slash.
+    pub fn find(&self, host: &str, path: &str, accepted: impl Fn(usize) -> bool) -> Outcome {
         let Some(DomainHit { domain, matched }) = self.find_domain(host) else { return Outcome::NoDomain };
-        let found = self.rules.get(domain).and_then(|rules| rules.find(path));
+        let found = self.rules.get(domain).and_then(|rules| rules.find(path, accepted));
         let Some(hit) = found else { return Outcome::NoRule { domain, domain_match: matched } };
         let found = Found {
             domain,
@@ -113,6 +118,11 @@ impl RouteTable {
             target: hit.target,
         };
         if hit.add_slash { Outcome::RedirectToSlash(found) } else { Outcome::Rule(found) }
+    }
+
+    /// The targets of all rules of a domain, in file order.
+    pub fn targets(&self, domain: usize) -> &[usize] {
+        self.rules.get(domain).map_or(&[], Rules::targets)
     }
 
     /// The domain alone, for decisions that are made before a path is known or that concern the whole domain.
@@ -287,13 +297,21 @@ impl Regexes {
 
     /// The value of the first that matches.
     fn first_match(&self, text: &str) -> Option<usize> {
+        self.first_accepted(text, |_| true)
+    }
+
+    /// The value of the first that matches and is accepted.
+    fn first_accepted(&self, text: &str, accepted: impl Fn(usize) -> bool) -> Option<usize> {
         let set = self.set.as_ref()?;
         // Which ones match has to be written down somewhere, so ask first whether any does.
         if !set.is_match(text.as_bytes()) {
             return None;
         }
-        let first = if set.len() == 1 { 0 } else { set.matches(text.as_bytes()).iter().next()? };
-        self.values.get(first).map(|value| *value as usize)
+        let value = |index: usize| self.values.get(index).map(|value| *value as usize);
+        if set.len() == 1 {
+            return value(0).filter(|value| accepted(*value));
+        }
+        set.matches(text.as_bytes()).iter().filter_map(value).find(|value| accepted(*value))
     }
 }
 
@@ -370,16 +388,16 @@ mod tests {
             ("b.test", "/", Outcome::NoRule { domain: 1, domain_match: D::Exact }),
             ("", "/a.php", Outcome::Rule(found(1, D::Default, 0, R::Regex, 104))),
         ] {
-            assert_eq!(table.find(host, path), wanted, "{host}{path}");
+            assert_eq!(table.find(host, path, |_| true), wanted, "{host}{path}");
         }
     }
 
     #[test]
     fn without_a_default_an_unknown_host_has_no_domain() {
         let table = table(&[(&["a.test", "~.*"], false, &["/"])]);
-        assert_eq!(table.find("", "/"), Outcome::NoDomain);
+        assert_eq!(table.find("", "/", |_| true), Outcome::NoDomain);
         let empty = RouteTable::build(&[]).unwrap();
-        assert_eq!(empty.find("a.test", "/"), Outcome::NoDomain);
+        assert_eq!(empty.find("a.test", "/", |_| true), Outcome::NoDomain);
     }
 
     #[test]

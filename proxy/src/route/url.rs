@@ -94,11 +94,18 @@ impl Rules {
         }
     }
 
-    /// The rule of a normal path.
-    pub(super) fn find(&self, path: &str) -> Option<RuleHit> {
+    /// The targets in file order.
+    pub(super) fn targets(&self) -> &[usize] {
+        &self.targets
+    }
+
+    /// The rule of a normal path, among those whose targets are accepted.
+    pub(super) fn find(&self, path: &str, accepted: impl Fn(usize) -> bool) -> Option<RuleHit> {
         if let Some(target) = self.everything {
-            return Some(RuleHit { rule: 0, matched: RuleMatch::Prefix, target, add_slash: false });
+            let hit = RuleHit { rule: 0, matched: RuleMatch::Prefix, target, add_slash: false };
+            return accepted(target).then_some(hit);
         }
+        let usable = |rule: u32| self.targets.get(rule as usize).is_some_and(|target| accepted(*target));
         let (mut here, mut with_slash) = (Slot::default(), Slot::default());
         let mut longest = None;
         // One walk answers three questions: what stands at the path, what is its longest prefix, and what
@@ -112,23 +119,23 @@ impl Rules {
             if depth == path.len() {
                 here = slot;
             }
-            longest = slot.prefix.or(longest);
+            longest = slot.prefix.filter(|prefix| usable(prefix.rule)).or(longest);
         });
-        if let Some(rule) = here.exact {
+        if let Some(rule) = here.exact.filter(|rule| usable(*rule)) {
             return self.hit(rule as usize, RuleMatch::Exact, false);
         }
-        if here.prefix.is_none() {
-            if let Some(rule) = with_slash.exact {
+        if here.prefix.is_none() && here.exact.is_none() {
+            if let Some(rule) = with_slash.exact.filter(|rule| usable(*rule)) {
                 return self.hit(rule as usize, RuleMatch::Exact, true);
             }
-            if let Some(prefix) = with_slash.prefix {
+            if let Some(prefix) = with_slash.prefix.filter(|prefix| usable(prefix.rule)) {
                 return self.hit(prefix.rule as usize, prefix.matched(), true);
             }
         }
         if let Some(prefix) = longest.filter(|prefix| prefix.is_final) {
             return self.hit(prefix.rule as usize, RuleMatch::FinalPrefix, false);
         }
-        if let Some(rule) = self.regexes.first_match(path) {
+        if let Some(rule) = self.regexes.first_accepted(path, |rule| usable(rule as u32)) {
             return self.hit(rule, RuleMatch::Regex, false);
         }
         self.hit(longest?.rule as usize, RuleMatch::Prefix, false)
@@ -240,7 +247,7 @@ mod tests {
 
     /// Pattern, or pattern and "+/" for a redirect.
     fn find(patterns: &[&str], path: &str) -> Option<String> {
-        let hit = build(patterns).unwrap().find(path)?;
+        let hit = build(patterns).unwrap().find(path, |_| true)?;
         assert_eq!(hit.target, 1000 + hit.rule);
         Some(format!("{}{}", patterns[hit.rule], if hit.add_slash { " +/" } else { "" }))
     }
@@ -377,16 +384,18 @@ mod tests {
                 .collect();
             let rules = build(&patterns.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
             let path = "/api/v1/service00007/things";
-            assert_eq!(rules.find(path).unwrap().rule, 14);
+            assert_eq!(rules.find(path, |_| true).unwrap().rule, 14);
             rules.paths.walk(path.bytes(), |_, _| {})
         };
         assert!(visits(10) <= 8);
         assert!(visits(10_000) <= 8);
     }
 
-    /// What nginx documents, by looking at every rule.
-    fn scan(patterns: &[String], path: &str) -> Option<(usize, bool)> {
-        let rules = || patterns.iter().map(|p| p.split_once(' ').unwrap()).enumerate();
+    /// What nginx documents, by looking at every rule. Those refused are as good as not there, except that where one
+    /// stands at the very path no slash is added.
+    fn scan(patterns: &[String], refused: &[bool], path: &str) -> Option<(usize, bool)> {
+        let all = || patterns.iter().map(|p| p.split_once(' ').unwrap()).enumerate();
+        let rules = || all().filter(|(i, _)| !refused[*i]);
         let exact = |path: &str| rules().find(|(_, (op, p))| *op == "=" && *p == path).map(|(i, _)| i);
         let prefix =
             |path: &str| rules().find(|(_, (op, p))| op.starts_with('^') && *p == path).map(|(i, _)| i);
@@ -395,7 +404,7 @@ mod tests {
         }
         let slash = format!("{path}/");
         if !path.ends_with('/')
-            && prefix(path).is_none()
+            && !all().any(|(_, (op, p))| op != "~" && p == path)
             && let Some(rule) = exact(&slash).or(prefix(&slash))
         {
             return Some((rule, true));
@@ -421,6 +430,7 @@ mod tests {
             ),
             regexes in prop::collection::btree_set("~ (\\^/)?[ab]{1,3}\\$?", 0..3),
             paths in prop::collection::vec("/[ab/]{0,6}", 1..20),
+            refused in prop::collection::vec(prop::bool::weighted(0.3), 15),
         ) {
             let mut all: Vec<String> = patterns.iter()
                 .map(|((exact, path), op)| format!("{} {path}", if *exact { "=" } else { op }))
@@ -429,8 +439,8 @@ mod tests {
             let written: Vec<_> = all.iter().map(|p| p.strip_prefix("^ ").unwrap_or(p)).collect();
             let rules = build(&written).unwrap();
             for path in paths {
-                let found = rules.find(&path).map(|hit| (hit.rule, hit.add_slash));
-                prop_assert_eq!(found, scan(&all, &path), "{}", path);
+                let found = rules.find(&path, |target| !refused[target - 1000]);
+                prop_assert_eq!(found.map(|hit| (hit.rule, hit.add_slash)), scan(&all, &refused, &path), "{}", path);
             }
         }
     }

@@ -11,6 +11,8 @@ pub(crate) struct Limits {
     pub(crate) body_timeout: Duration,
     pub(crate) send_timeout: Duration,
     pub(crate) keepalive_timeout: Duration,
+    /// Requests after which a connection is closed.
+    pub(crate) keepalive_requests: u32,
     pub(crate) body_size: u64,
     pub(crate) codec: h1::Limits,
 }
@@ -22,6 +24,7 @@ impl From<&config::Listener> for Limits {
             body_timeout: listener.client_body_timeout,
             send_timeout: listener.send_timeout,
             keepalive_timeout: listener.keepalive_timeout,
+            keepalive_requests: listener.keepalive_requests.unwrap_or(u32::MAX),
             body_size: listener.client_max_body_size,
             codec: h1::Limits {
                 head_bytes: listener.client_header_size,

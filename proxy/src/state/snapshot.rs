@@ -7,19 +7,30 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::balancer::Balancer;
 use super::limits::Limits;
+use super::slots::{Lease, Slots};
+use super::sticky::Sticky;
 use super::tls::{TlsState, tls_state};
+use super::upstream_tls::UpstreamTls;
 use crate::config::{self, Config};
+use crate::limit::{AccessList, Limit, Limiter};
 use crate::pool::{AllDown, HealthCell, HealthState, Pool, RealServer};
+use crate::rule::Redirect;
 
 /// Everything a request needs, unchanging.
 pub(crate) struct Snapshot {
     pub(crate) listeners: Vec<ListenerState>,
     pub(crate) pools: Vec<PoolState>,
     pub(super) routes: config::Routes,
+    /// The limits of the rules, by number.
+    pub(super) limits: Vec<Arc<Limiter>>,
     trusted: Vec<IpNet>,
     /// By slot, idle connections that may be kept; 0 where the RS is gone.
     pub(super) slots: Vec<usize>,
+    numbers: Arc<Slots>,
+    /// Seals cookies where nothing else is configured; the same in every snapshot.
+    random: [u8; 32],
 }
 
 /// A listener as requests see it.
@@ -27,6 +38,12 @@ pub(crate) struct ListenerState {
     pub(crate) name: String,
     pub(crate) limits: Limits,
     pub(crate) tls: Option<TlsState>,
+    /// Every request is sent here.
+    pub(crate) https_redirect: Option<Redirect>,
+    /// Most connections of one client.
+    pub(crate) per_client: Option<Arc<Limiter>>,
+    /// Who may connect.
+    pub(crate) access: AccessList,
 }
 
 /// A pool with the state of its RS.
@@ -34,6 +51,10 @@ pub(crate) struct PoolState {
     pub(crate) config: config::Pool,
     pub(crate) pool: Pool,
     pub(crate) servers: Vec<ServerState>,
+    /// How its RS are spoken to in TLS.
+    pub(crate) tls: Option<Arc<UpstreamTls>>,
+    /// What balances by more than turns.
+    pub(crate) balancer: Option<Arc<Balancer>>,
 }
 
 /// Where an RS stands.
@@ -43,16 +64,28 @@ pub(crate) struct ServerState {
     pub(crate) health: Arc<HealthCell>,
     /// Number of its connection queue, the same in every snapshot.
     pub(crate) slot: usize,
+    lease: Arc<Lease>,
 }
 
 impl Snapshot {
     /// The snapshot of a configuration, taking over what is known of its RS.
     ///
     /// # Errors
-    /// Where a certificate cannot be used; the text names the listener.
+    /// Where a certificate cannot be used, or the crypto library refuses; the text names the listener or pool.
     pub(crate) fn build(config: Config, previous: Option<&Self>) -> Result<Self, String> {
-        let mut slots = previous.map_or_else(Vec::new, |previous| vec![0; previous.slots.len()]);
-        let pools = config.pools.into_iter().map(|pool| pool_state(pool, previous, &mut slots)).collect();
+        let numbers = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.numbers));
+        let random = previous.map_or_else(random, |previous| Ok(previous.random))?;
+        let pools = config
+            .pools
+            .into_iter()
+            .map(|pool| pool_state(pool, previous, &numbers, &random))
+            .collect::<Result<Vec<_>, String>>()?;
+        let mut slots = vec![0; numbers.count()];
+        for pool in &pools {
+            for server in &pool.servers {
+                slots[server.slot] = pool.config.keepalive;
+            }
+        }
         let listeners = config
             .listeners
             .iter()
@@ -65,10 +98,27 @@ impl Snapshot {
                     })?),
                     None => None,
                 };
-                Ok(ListenerState { name: listener.name.clone(), limits: Limits::from(listener), tls })
+                Ok(ListenerState {
+                    name: listener.name.clone(),
+                    limits: Limits::from(listener),
+                    tls,
+                    https_redirect: listener.https_redirect.clone(),
+                    per_client: listener.per_client.as_ref().map(|limit| limiter(limit, previous)),
+                    access: listener.access.clone(),
+                })
             })
             .collect::<Result<_, String>>()?;
-        Ok(Self { listeners, pools, routes: config.routes, trusted: config.trusted_proxies, slots })
+        let limits = config.routes.limits.iter().map(|limit| limiter(limit, previous)).collect();
+        Ok(Self {
+            listeners,
+            pools,
+            routes: config.routes,
+            limits,
+            trusted: config.trusted_proxies,
+            slots,
+            numbers,
+            random,
+        })
     }
 
     /// Every RS with its pool and its verdict.
@@ -78,15 +128,47 @@ impl Snapshot {
         })
     }
 
+    /// Every pool that balances by more than turns.
+    pub(crate) fn balancers(&self) -> impl Iterator<Item = (&str, &Balancer)> + Clone {
+        self.pools.iter().filter_map(|pool| Some((pool.config.name.as_str(), pool.balancer.as_deref()?)))
+    }
+
     /// Whether X-Forwarded-For of this peer is believed.
     pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
         !self.trusted.is_empty() && self.trusted.iter().any(|network| network.contains(&peer))
     }
 }
 
-fn pool_state(config: config::Pool, previous: Option<&Snapshot>, slots: &mut Vec<usize>) -> PoolState {
-    // An address behind another tunnel is another RS, maybe of another tenant: nothing is taken over.
-    let same = |pool: &&PoolState| pool.config.name == config.name && pool.config.tunnel == config.tunnel;
+/// The limiter of a limit: the one that was there before, where nothing has changed.
+fn limiter(limit: &Limit, previous: Option<&Snapshot>) -> Arc<Limiter> {
+    let known = previous.into_iter().flat_map(|previous| {
+        let of_listeners = previous.listeners.iter().filter_map(|listener| listener.per_client.as_ref());
+        previous.limits.iter().chain(of_listeners)
+    });
+    let mut same = known.filter(|limiter| limiter.limit() == limit);
+    same.next().map_or_else(|| Arc::new(Limiter::new(limit.clone())), Arc::clone)
+}
+
+fn random() -> Result<[u8; 32], String> {
+    let mut random = [0; 32];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| "there is no source of random numbers")?;
+    Ok(random)
+}
+
+fn pool_state(
+    config: config::Pool,
+    previous: Option<&Snapshot>,
+    numbers: &Arc<Slots>,
+    random: &[u8],
+) -> Result<PoolState, String> {
+    // An address behind another tunnel is another RS, maybe of another tenant, and nothing is known of one that is to
+    // be spoken to in another way: nothing is taken over, no connection least of all.
+    let same = |pool: &&PoolState| {
+        pool.config.name == config.name
+            && pool.config.tunnel == config.tunnel
+            && pool.config.protocol == config.protocol
+            && pool.config.tls == config.tls
+    };
     let before = previous.and_then(|previous| previous.pools.iter().find(same));
     let known: HashMap<SocketAddr, &ServerState> =
         before.into_iter().flat_map(|pool| &pool.servers).map(|server| (server.address, server)).collect();
@@ -97,22 +179,38 @@ fn pool_state(config: config::Pool, previous: Option<&Snapshot>, slots: &mut Vec
         .iter()
         .map(|server| {
             let old = known.get(&server.address);
-            let slot = old.map_or(slots.len(), |old| old.slot);
-            if slots.len() <= slot {
-                slots.resize(slot + 1, 0);
-            }
-            slots[slot] = config.keepalive;
+            let lease = old.map_or_else(|| numbers.lease(), |old| Arc::clone(&old.lease));
             let health = match old {
                 Some(old) if was_checked == checked => Arc::clone(&old.health),
                 _ if checked => Arc::new(HealthCell::probing(before.is_some())),
                 _ => Arc::new(HealthCell::unchecked()),
             };
-            ServerState { address: server.address, health, slot }
+            ServerState { address: server.address, health, slot: lease.number, lease }
         })
         .collect();
     let all_down = if config.refuse_when_down { AllDown::Refuse } else { AllDown::UseAll };
-    let members = config.servers.iter().zip(&servers).map(|(server, state)| {
-        (RealServer { address: server.address, weight: server.weight }, Arc::clone(&state.health))
-    });
-    PoolState { pool: Pool::new(members, all_down), servers, config }
+    let members: Vec<_> = config
+        .servers
+        .iter()
+        .map(|server| RealServer { address: server.address, weight: server.weight, backup: server.backup })
+        .collect();
+    let balancer = match &config.balancing {
+        None => None,
+        Some(balancing) => {
+            let sticky = balancing.sticky.as_ref().map(|sticky| Sticky::new(sticky, &config.name, random));
+            let before = before.and_then(|before| before.balancer.as_deref());
+            Some(Arc::new(Balancer::new(&config, balancing, &members, sticky.transpose()?, before)))
+        }
+    };
+    let cells = servers.iter().map(|state| Arc::clone(&state.health));
+    let pool = Pool::new(members.into_iter().zip(cells), all_down);
+    let tls =
+        match (&config.tls, before) {
+            (Some(_), Some(before)) => before.tls.clone(),
+            (Some(tls), None) => Some(Arc::new(UpstreamTls::new(tls, config.protocol).map_err(|error| {
+                format!("TLS toward the pool `{}` cannot be set up: {error}", config.name)
+            })?)),
+            (None, _) => None,
+        };
+    Ok(PoolState { pool, servers, tls, balancer, config })
 }

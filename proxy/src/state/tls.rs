@@ -20,7 +20,8 @@ pub(crate) struct Certificates {
 }
 
 impl Certificates {
-    fn new(keys: Vec<Arc<CertifiedKey>>) -> Self {
+    /// The certificates in the order of the file.
+    pub(crate) fn new(keys: Vec<Arc<CertifiedKey>>) -> Self {
         let mut exact = HashMap::new();
         let mut wildcard = HashMap::new();
         for (index, key) in keys.iter().enumerate() {

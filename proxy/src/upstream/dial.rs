@@ -8,7 +8,10 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
+use super::tls::secure;
 use crate::error::Error;
+use crate::net::Stream;
+use crate::state::UpstreamTls;
 
 /// Who makes the sockets that belong to a tunnel. The proxy connects them and never learns what a
 /// tunnel is.
@@ -44,6 +47,20 @@ pub(crate) async fn dial(
             Ok(stream)
         }
     }
+}
+
+/// A connection to the RS with this address, and the handshake where TLS is spoken to it, all within `patience`.
+pub(super) async fn reach(
+    address: SocketAddr,
+    tunnel: Option<&str>,
+    tls: Option<&UpstreamTls>,
+    tunnels: &dyn TunnelSockets,
+    patience: Duration,
+) -> Result<Stream, Error> {
+    let dialled = dial(address, tunnel, tunnels, patience);
+    let Some(tls) = tls else { return dialled.await.map(Stream::Plain) };
+    let secured = async { secure(dialled.await?, tls, address).await };
+    tokio::time::timeout(patience, secured).await.unwrap_or(Err(Error::ConnectTimeout))
 }
 
 fn own_socket(address: SocketAddr) -> io::Result<Socket> {

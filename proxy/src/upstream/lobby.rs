@@ -2,12 +2,12 @@
 //! ones. Nobody comes here on the way of a request that finds a connection of its worker's own.
 
 use std::collections::VecDeque;
-use std::io;
-use std::net::TcpStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::net::Resting;
 
 /// Time between two looks at all of them.
 const SWEEP: Duration = Duration::from_millis(900);
@@ -25,7 +25,7 @@ struct State {
 
 #[derive(Debug)]
 pub(super) struct Parked {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Resting,
     pub(super) until: Instant,
 }
 
@@ -53,7 +53,7 @@ impl Lobby {
         let mut state = self.lock();
         let queue = state.parked.get_mut(slot)?;
         while let Some(parked) = queue.pop_back() {
-            if now < parked.until && is_quiet(&parked.stream) {
+            if now < parked.until && parked.stream.is_quiet() {
                 return Some(parked);
             }
         }
@@ -70,7 +70,7 @@ impl Lobby {
         state.swept = Some(now);
         for (slot, queue) in state.parked.iter_mut().enumerate() {
             if has_slot(slot) {
-                queue.retain(|parked| now < parked.until && is_quiet(&parked.stream));
+                queue.retain(|parked| now < parked.until && parked.stream.is_quiet());
             } else {
                 queue.clear();
             }
@@ -80,9 +80,4 @@ impl Lobby {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether the RS has neither closed the connection nor sent something unasked. The stream is non-blocking.
-fn is_quiet(stream: &TcpStream) -> bool {
-    matches!(stream.peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }

@@ -2,8 +2,11 @@
 
 mod dial;
 mod exchange;
+mod h2;
+mod http1;
 mod lobby;
 mod probe;
+mod tls;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -12,25 +15,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 pub use self::dial::TunnelSockets;
-pub(crate) use self::dial::dial;
-pub(crate) use self::exchange::{Exchange, Place};
+use self::dial::reach;
+pub(crate) use self::exchange::{Exchange, Link, OnInterim, Place};
+use self::h2::{Links, Wanted};
 pub(crate) use self::lobby::Lobby;
 use self::lobby::Parked;
 pub(crate) use self::probe::Prober;
+use crate::config::Protocol;
 use crate::error::Error;
-use crate::net::{Io, Stream, clock};
+use crate::net::{Io, clock};
 use crate::state::View;
 
 /// How long a worker keeps an idle connection to itself.
 const PARK: Duration = Duration::from_secs(1);
 
-/// Idle connections of one worker, by the slot of their RS.
+/// Connections of one worker, by the slot of their RS.
 pub(crate) struct Upstreams {
     idle: RefCell<Vec<VecDeque<Idle>>>,
+    links: Links,
     lobby: Arc<Lobby>,
     tunnels: Arc<dyn TunnelSockets>,
 }
@@ -43,18 +48,25 @@ struct Idle {
 
 impl Upstreams {
     pub(crate) fn new(lobby: Arc<Lobby>, tunnels: Arc<dyn TunnelSockets>) -> Rc<Self> {
-        Rc::new(Self { idle: RefCell::default(), lobby, tunnels })
+        Rc::new(Self { idle: RefCell::default(), links: Links::default(), lobby, tunnels })
     }
 
-    /// The connection used last that is still good, if there is one.
-    pub(crate) fn take(&self, view: &View, pool: usize, server: usize, now: Instant) -> Option<Box<Io>> {
+    /// A connection with room, if there is one: of those that are idle the one used last that is still good.
+    pub(crate) fn take(&self, view: &View, pool: usize, server: usize, now: Instant) -> Option<Link> {
         let slot = view.server(pool, server).slot;
-        let in_tunnel = view.pool(pool).tunnel.is_some();
+        let config = view.pool(pool);
+        match config.protocol {
+            Protocol::Http1 => self.take_idle(slot, config.tunnel.is_some(), now).map(Link::Http1),
+            Protocol::Http2 | Protocol::Grpc => self.links.take(slot).map(Link::Http2),
+        }
+    }
+
+    fn take_idle(&self, slot: usize, in_tunnel: bool, now: Instant) -> Option<Box<Io>> {
         let own = || {
             let mut idle = self.idle.borrow_mut();
             let queue = idle.get_mut(slot)?;
-            while let Some(Idle { io, until, .. }) = queue.pop_back() {
-                if now < until && is_quiet(&io) && (!in_tunnel || leads_somewhere(&io)) {
+            while let Some(Idle { mut io, until, .. }) = queue.pop_back() {
+                if now < until && is_quiet(&mut io) && (!in_tunnel || leads_somewhere(&io)) {
                     return Some(io);
                 }
             }
@@ -62,9 +74,9 @@ impl Upstreams {
         };
         own().or_else(|| {
             while let Some(parked) = self.lobby.take(slot, now) {
-                let Ok(stream) = TcpStream::from_std(parked.stream) else { continue };
-                let io = Box::new(Io::new(Stream::Plain(stream)));
-                if !in_tunnel || leads_somewhere(&io) {
+                let Ok(stream) = parked.stream.wake() else { continue };
+                let mut io = Box::new(Io::new(stream));
+                if (!io.stream.is_tls() || is_quiet(&mut io)) && (!in_tunnel || leads_somewhere(&io)) {
                     return Some(io);
                 }
             }
@@ -91,12 +103,20 @@ impl Upstreams {
         queue.push_back(Idle { io, since, until: since + config.keepalive_timeout });
     }
 
-    /// A new connection.
-    pub(crate) async fn connect(&self, view: &View, pool: usize, server: usize) -> Result<Box<Io>, Error> {
+    /// A new connection, TLS and all.
+    pub(crate) async fn connect(&self, view: &View, pool: usize, server: usize) -> Result<Link, Error> {
         let config = view.pool(pool);
-        let address = view.server(pool, server).address;
-        let stream = dial(address, config.tunnel.as_deref(), &*self.tunnels, config.connect_timeout).await?;
-        Ok(Box::new(Io::new(Stream::Plain(stream))))
+        let server = view.server(pool, server);
+        let patience = config.connect_timeout;
+        let dial = reach(server.address, config.tunnel.as_deref(), view.tls(pool), &*self.tunnels, patience);
+        match config.protocol {
+            Protocol::Http1 => Ok(Link::Http1(Box::new(Io::new(dial.await?)))),
+            Protocol::Http2 | Protocol::Grpc => {
+                let keepalive = if config.keepalive == 0 { Duration::ZERO } else { config.keepalive_timeout };
+                let wanted = Wanted { slot: server.slot, in_tunnel: config.tunnel.is_some(), keepalive };
+                self.links.connect(wanted, dial).await.map(Link::Http2)
+            }
+        }
     }
 
     /// Closes what has been idle for too long, and everything of RS that are gone; what was not needed for a moment is
@@ -104,6 +124,7 @@ impl Upstreams {
     pub(crate) fn sweep(&self, view: &View) {
         let now = clock::now();
         self.lobby.sweep(now, |slot| view.most_kept(slot) > 0);
+        self.links.sweep(|slot| view.most_kept(slot) > 0);
         for (slot, queue) in self.idle.borrow_mut().iter_mut().enumerate() {
             if view.most_kept(slot) > 0 {
                 while let Some(idle) = queue.pop_front_if(|idle| now >= idle.since + PARK) {
@@ -116,8 +137,7 @@ impl Upstreams {
     }
 
     fn park(&self, slot: usize, idle: Idle, view: &View) {
-        let Stream::Plain(stream) = idle.io.stream else { return };
-        if let Ok(stream) = stream.into_std() {
+        if let Some(stream) = idle.io.stream.rest() {
             self.lobby.park(slot, Parked { stream, until: idle.until }, view.most_kept(slot));
         }
     }
@@ -134,15 +154,10 @@ impl Upstreams {
 /// Whether the device that a connection is bound to still exists. A tunnel that was made anew has another device, of the
 /// same name: what is sent on the old connection goes nowhere, and nobody says so.
 fn leads_somewhere(io: &Io) -> bool {
-    let Stream::Plain(stream) = &io.stream else { return true };
-    SockRef::from(stream).device().is_ok()
+    SockRef::from(io.stream.tcp()).device().is_ok()
 }
 
-/// Whether an idle connection is open and silent: an RS that closed it or sent something unasked has
-/// made it useless (RFC 9112 9.3, 9.2).
-fn is_quiet(io: &Io) -> bool {
-    let Stream::Plain(stream) = &io.stream else { return true };
-    let mut byte = [0];
-    io.input.is_empty()
-        && matches!(stream.try_read(&mut byte), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+/// Whether an idle connection is open and silent, with nothing left over from before.
+fn is_quiet(io: &mut Io) -> bool {
+    io.input.is_empty() && io.stream.is_quiet()
 }

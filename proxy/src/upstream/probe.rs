@@ -6,17 +6,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
+use http::{Method, StatusCode};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::dial::{TunnelSockets, dial};
-use crate::config::{self, HealthCheck, Probe};
+use super::dial::{TunnelSockets, reach};
+use super::h2;
+use crate::config::{self, HealthCheck, Probe, Protocol};
+use crate::grpc;
 use crate::h1;
 use crate::message::{RequestHead, ResponseHead};
-use crate::net::{Io, Stream};
-use crate::pool::{Health, HealthCell, ProbeOutcome, ProbePolicy, Transition};
-use crate::state::{ServerState, Snapshot};
+use crate::net::Io;
+use crate::pool::{Health, HealthCell, HealthState, ProbeOutcome, ProbePolicy, Transition};
+use crate::state::{Balancer, ServerState, Snapshot, UpstreamTls};
 
 /// What a check says of itself.
 const USER_AGENT: &str = concat!("ingre-healthcheck/", env!("CARGO_PKG_VERSION"));
@@ -54,7 +56,10 @@ impl Prober {
                 let target = Target {
                     check: check.clone(),
                     pool: pool.config.clone(),
+                    tls: pool.tls.clone(),
                     server: server.clone(),
+                    balancer: pool.balancer.clone(),
+                    number,
                     // Spread over a tenth of the interval, the same way every time.
                     jitter: check.interval.mul_f64(0.1 * (number % 8) as f64 / 8.0),
                 };
@@ -76,7 +81,11 @@ impl Prober {
 struct Target {
     check: HealthCheck,
     pool: config::Pool,
+    tls: Option<Arc<UpstreamTls>>,
     server: ServerState,
+    balancer: Option<Arc<Balancer>>,
+    /// Of the RS in its pool.
+    number: usize,
     jitter: Duration,
 }
 
@@ -107,6 +116,12 @@ async fn keep_probing(
         if let Some(transition) = transition {
             let cell: &HealthCell = &target.server.health;
             cell.set(transition.to);
+            let returns = transition.from == HealthState::Down || cell.joined_live();
+            if let Some(balancer) = &target.balancer
+                && transition.to == HealthState::Up
+            {
+                balancer.is_up(target.number, returns);
+            }
             report(&target.pool.name, target.server.address, &transition);
         }
     }
@@ -115,19 +130,45 @@ async fn keep_probing(
 async fn probe(target: &Target, tunnels: &dyn TunnelSockets) -> bool {
     let tunnel = target.pool.tunnel.as_deref();
     let address = target.server.address;
-    let Ok(stream) = dial(address, tunnel, tunnels, target.check.timeout).await else { return false };
+    // Of an RS that only has to accept, nothing more is asked.
+    let tls = target.tls.as_deref().filter(|_| target.check.probe != Probe::Tcp);
+    let Ok(stream) = reach(address, tunnel, tls, tunnels, target.check.timeout).await else { return false };
     match &target.check.probe {
         Probe::Tcp => true,
-        Probe::Http { method, path, host, classes } => {
+        Probe::Http { method, path, host, status: healthy } => {
+            let head = request(method, path, host.clone().unwrap_or_else(|| address.to_string()));
+            let status = match target.pool.protocol {
+                Protocol::Http1 => ask(Io::new(stream), head).await,
+                Protocol::Http2 | Protocol::Grpc => {
+                    h2::ask(stream, &head, &[]).await.map(|answer| answer.head.status.as_u16())
+                }
+            };
+            status.is_some_and(|status| healthy.iter().any(|range| range.contains(&status)))
+        }
+        Probe::Grpc { service, host } => {
             let host = host.clone().unwrap_or_else(|| address.to_string());
-            let status = ask(Io::new(Stream::Plain(stream)), method, path, host).await;
-            status.is_some_and(|status| classes.contains(&(status / 100)))
+            let mut head = request(&Method::POST, grpc::HEALTH_CHECK, host);
+            head.headers.append("content-type", "application/grpc");
+            head.headers.append("te", "trailers");
+            let content = grpc::health_request(service.as_deref().unwrap_or_default());
+            let answer = h2::ask(stream, &head, &content).await;
+            answer.is_some_and(|answer| serves(&answer, service.is_some()))
         }
     }
 }
 
-/// The status of one request on a connection of its own.
-async fn ask(mut io: Io, method: &Method, path: &str, host: String) -> Option<u16> {
+/// Whether the answer of a health service means that the RS serves. One that has no such service speaks gRPC all the
+/// same, which is enough where no service was asked for.
+fn serves(answer: &h2::Answer, named: bool) -> bool {
+    let headers = answer.trailers.as_ref().unwrap_or(&answer.head.headers);
+    match grpc::status_in(headers) {
+        Some(grpc::status::OK) => answer.head.status == StatusCode::OK && grpc::is_serving(&answer.content),
+        Some(grpc::status::UNIMPLEMENTED) => !named,
+        _ => false,
+    }
+}
+
+fn request(method: &Method, path: &str, host: String) -> RequestHead {
     let mut head = RequestHead {
         method: method.clone(),
         target: path.to_owned(),
@@ -135,6 +176,11 @@ async fn ask(mut io: Io, method: &Method, path: &str, host: String) -> Option<u1
         ..RequestHead::default()
     };
     head.headers.append("User-Agent", USER_AGENT);
+    head
+}
+
+/// The status of one request of HTTP/1.1 on a connection of its own.
+async fn ask(mut io: Io, mut head: RequestHead) -> Option<u16> {
     head.headers.append("Connection", "close");
     h1::write_request(&head, h1::Framing::None, io.output.tail());
     std::future::poll_fn(|cx| io.poll_write(cx, &mut false)).await.ok()?;
@@ -142,7 +188,7 @@ async fn ask(mut io: Io, method: &Method, path: &str, host: String) -> Option<u1
     loop {
         let read = std::future::poll_fn(|cx| io.poll_read_head(cx)).await.ok()?;
         let mut response = ResponseHead::default();
-        match h1::parse_response(&io.input, &limits, method, &mut response).ok()? {
+        match h1::parse_response(&io.input, &limits, &head.method, &mut response).ok()? {
             Some(meta) if response.status.is_informational() => {
                 bytes::Buf::advance(&mut io.input, meta.consumed);
             }

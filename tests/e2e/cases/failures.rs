@@ -270,5 +270,6 @@ routes: [{domains: ["*"], rules: [{url: /, pool: down}, {url: /drained, pool: dr
     program.wait_metric(&format!("ingre_server_up{{pool=\"down\",server=\"{address}\"}}"), 0);
     expect(&program, "/", 503, "no_server");
     expect(&program, "/drained", 503, "no_server");
+    assert_eq!(program.ask("http", &Request::get("a.test", "/")).field("retry-after"), Some("5"));
     program.said(&format!("pool down: {address} is Down, was Probing"));
 }

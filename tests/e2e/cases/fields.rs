@@ -15,6 +15,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("fields::nobody_is_believed_by_default", untrusted),
         Case::new("fields::trusted_proxies_are_believed", trusted),
         Case::new("fields::responses_reach_the_client_without_hop_by_hop_fields", response_fields),
+        Case::new("fields::date_is_added_where_there_is_none", date),
         Case::new("fields::http10_clients_get_what_they_understand", http10),
         Case::new("fields::options_asterisk", asterisk),
     ]
@@ -39,7 +40,10 @@ fn request_fields() {
         .header("Accept", "a/b")
         .header("X-Twice", "1")
         .header("X-Twice", "2")
-        .header("Connection", "keep-alive, X-Named, X-Real-IP, Host")
+        .header(
+            "Connection",
+            "keep-alive, X-Named, X-Real-IP, Host, X-Forwarded-For, Authorization, caf\u{e9}",
+        )
         .header("X-Named", "secret")
         .header("Keep-Alive", "timeout=5")
         .header("Proxy-Connection", "keep-alive")
@@ -181,6 +185,15 @@ fn response_fields() {
         assert_eq!(names, ["content-length", "date", "server", "set-cookie"]);
         assert_eq!(got.headers.get_all("set-cookie").iter().count(), 2);
     });
+}
+
+fn date() {
+    let origin = Origin::named("rs");
+    let program = site(&origin).start();
+    let got = program.ask("http", &Request::get("a.test", "/"));
+    let names: Vec<_> = got.head.fields.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["Date", "Content-Length"]);
+    assert!(got.field("date").unwrap().ends_with(" GMT"));
 }
 
 fn http10() {

@@ -18,13 +18,13 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-fn up(program: &Program, pool: &str, origin: &Origin, value: u64) {
+pub(super) fn up(program: &Program, pool: &str, origin: &Origin, value: u64) {
     program
         .wait_metric(&format!("ingre_server_up{{pool=\"{pool}\",server=\"{}\"}}", origin.address()), value);
 }
 
 /// An RS whose checks get a status that the case may change; other requests always get 200.
-fn ailing() -> (Origin, Arc<AtomicU16>) {
+pub(super) fn ailing() -> (Origin, Arc<AtomicU16>) {
     let status = Arc::new(AtomicU16::new(200));
     let shown = Arc::clone(&status);
     let origin = Origin::serving(move |request| match request.is_probe() {
@@ -77,11 +77,11 @@ pools:
   - name: head
     servers: [{address: "<0>"}]
     health_check:
-      {type: http, method: HEAD, path: "/health?deep=1", host: check.test, status: [4xx], interval: 2s,
+      {type: http, method: HEAD, path: "/health?deep=1", host: check.test, status: [2xx, 404], interval: 2s,
        timeout: 1s, healthy_threshold: 1}
   - name: get
     servers: [{address: "<1>"}]
-    health_check: {path: /ok, status: [2xx, 5xx], interval: 2s, timeout: 1s}
+    health_check: {path: /ok, status: [2xx, 403, 5xx], interval: 2s, timeout: 1s}
 routes: [{domains: ["*"], rules: [{url: /, pool: head}, {url: /get, pool: get}]}]
 "#;
     let program = Setup::new(yaml).put("0", origins[0].address()).put("1", origins[1].address()).start();

@@ -1,21 +1,36 @@
 //! The cases, by what they are about.
 
 mod access_log;
+mod admission;
+mod balancing;
 mod bodies;
+mod capacity;
 mod cli;
+mod compression;
 mod config_errors;
 mod docker;
 mod drain;
+mod ejection;
+mod endings;
+mod examples;
+mod explain;
 mod failures;
 mod fields;
 mod health;
 mod http2;
+mod http2_floods;
+mod interim;
 mod lab;
 mod malformed;
+mod methods;
+mod names;
 mod pools;
 mod reload;
+mod retries;
 mod routing;
+mod rules;
 mod sockets;
+mod sticky;
 mod tls;
 mod tunnel_apart;
 mod tunnel_change;
@@ -28,7 +43,11 @@ mod tunnel_services;
 mod tunnel_switch;
 mod tunnel_vip;
 mod tunnel_wire;
+mod upstream_grpc;
+mod upstream_h2;
+mod upstream_tls;
 mod websocket;
+mod websocket_h2;
 mod workers;
 
 use crate::harness::{Case, Origin, Setup};
@@ -37,21 +56,36 @@ use crate::harness::{Case, Origin, Setup};
 pub(crate) fn all() -> Vec<Case> {
     [
         access_log::cases(),
+        admission::cases(),
+        balancing::cases(),
         bodies::cases(),
+        capacity::cases(),
         cli::cases(),
+        compression::cases(),
         config_errors::cases(),
         docker::cases(),
         drain::cases(),
+        ejection::cases(),
+        endings::cases(),
+        examples::cases(),
+        explain::cases(),
         failures::cases(),
         fields::cases(),
         health::cases(),
         http2::cases(),
+        http2_floods::cases(),
+        interim::cases(),
         lab::cases(),
         malformed::cases(),
+        names::cases(),
+        methods::cases(),
         pools::cases(),
         reload::cases(),
+        retries::cases(),
         routing::cases(),
+        rules::cases(),
         sockets::cases(),
+        sticky::cases(),
         tls::cases(),
         tunnel_apart::cases(),
         tunnel_change::cases(),
@@ -64,7 +98,11 @@ pub(crate) fn all() -> Vec<Case> {
         tunnel_switch::cases(),
         tunnel_vip::cases(),
         tunnel_wire::cases(),
+        upstream_grpc::cases(),
+        upstream_h2::cases(),
+        upstream_tls::cases(),
         websocket::cases(),
+        websocket_h2::cases(),
         workers::cases(),
     ]
     .into_iter()

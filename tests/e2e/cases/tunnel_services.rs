@@ -287,6 +287,7 @@ fn forwarding() {
     let (ends, rs) = (Ends::new(), Host::new());
     ends.far.wire("rs", &rs, "lan");
     ends.far.sysctl("net/ipv6/conf/rs/disable_ipv6", "0");
+    ends.far.address("rs", "fd00:10::1/64");
     let config = "tunnels:\n\
         \x20 - {name: back, local: 192.0.2.2, peers: [192.0.2.1], key: 5, networks: [172.16.0.0/24, \"fd00:16::/64\"], forward: true,\n\
         \x20    forward_to: [{device: rs, networks: [10.0.0.0/24, \"fd00:10::/64\"]}]}\n";

@@ -3,18 +3,22 @@
 use std::io;
 use std::time::Duration;
 
-use crate::harness::origin::{Peer, ok};
-use crate::harness::{Case, Client, Origin, Request, until};
+use rustix::process::Signal;
 
-use super::{site, site_with};
+use crate::harness::origin::{Peer, ok};
+use crate::harness::{Case, Client, Origin, Request, Setup, until};
+
+use super::{SITE, site, site_with};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::new("websocket::bytes_pass_both_ways", echo),
         Case::new("websocket::each_direction_ends_by_itself", half_close),
         Case::new("websocket::a_refused_upgrade_stays_http", refused),
+        Case::new("websocket::only_what_was_asked_for_is_switched_to", unasked),
         Case::new("websocket::h2c_is_not_passed_on", h2c),
         Case::new("websocket::silence_ends_it", silence),
+        Case::new("websocket::a_drain_waits_for_it", drain),
     ]
 }
 
@@ -90,6 +94,45 @@ fn half_close() {
     assert_eq!(client.rest(), b"12 bytes");
 }
 
+fn unasked() {
+    let origin = Origin::scripted(|peer| {
+        let request = peer.request()?;
+        let upgrade = request.field("x-answer").map_or(String::new(), |name| format!("Upgrade: {name}\r\n"));
+        peer.send(format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n{upgrade}\r\nhello"))?;
+        peer.rest().map(drop)
+    });
+    let program = site(&origin).start();
+    let upgrade = |asked: &str| {
+        let request = Request::get("a.test", "/").header("Connection", "Upgrade");
+        request.header("Upgrade", asked)
+    };
+    for request in [
+        upgrade("websocket").header("X-Answer", "h2c"),
+        upgrade("websocket").header("X-Answer", "websocket, chat"),
+        upgrade("websocket"),
+        Request::get("a.test", "/").header("X-Answer", "websocket"),
+        Request::get("a.test", "/").header("Upgrade", "websocket").header("X-Answer", "websocket"),
+    ] {
+        let got = program.ask("http", &request);
+        assert_eq!((got.status, got.text().contains("(unasked_upgrade)")), (502, true), "{request:?}");
+    }
+    let mut client = program.connect("http");
+    client.send(upgrade("chat/2, WebSocket").header("X-Answer", "websocket").head());
+    assert_eq!((client.head().part(1), client.exactly(5).as_slice()), ("101", &b"hello"[..]));
+    drop(client);
+    until("nothing is left in the other protocol", || (origin.open() == 0).then_some(()));
+    // With the request still on its way, the rest of it would be part of the other protocol.
+    let origin = Origin::scripted(|peer| {
+        peer.head()?;
+        peer.send(SWITCH)?;
+        peer.rest().map(drop)
+    });
+    let program = site(&origin).start();
+    let mut client = program.connect("http");
+    client.send(UPGRADE.replace("\r\n\r\n", "\r\nContent-Length: 10\r\n\r\nhalf"));
+    assert_eq!(client.response().status, 502);
+}
+
 fn refused() {
     let origin = Origin::serving(|_| ok("no"));
     let program = site(&origin).start();
@@ -101,6 +144,12 @@ fn refused() {
     }
     assert_eq!(client.ask(&Request::get("localhost", "/")).text(), "no");
     assert_eq!(origin.connections(), 1);
+    // What comes right behind such a request is the next request, and this is none.
+    client.send(format!("{UPGRADE}\u{1}\u{5}hello"));
+    assert_eq!(client.response().text(), "no");
+    assert_eq!(client.response().status, 400);
+    assert!(client.is_closed());
+    assert_eq!(origin.received().len(), 4);
 }
 
 fn h2c() {
@@ -131,4 +180,20 @@ fn silence() {
         assert_eq!(client.exactly(4), b"ping");
     }
     assert!(client.is_closed());
+}
+
+fn drain() {
+    let origin = echoing();
+    let setup = Setup::new(SITE).put("rs", origin.address()).put("listener", "").put("pool", "");
+    let mut program = setup.put("more", "drain: {timeout: 20s}\n").start();
+    let mut client = program.connect("http");
+    client.send(UPGRADE);
+    assert_eq!(client.response().status, 101);
+    program.signal(Signal::TERM);
+    program.said("draining for at most 20s");
+    assert_eq!(client.exactly(5), b"hello");
+    client.send("ping");
+    assert_eq!(client.exactly(4), b"ping");
+    drop(client);
+    assert_eq!(program.wait_exit().code(), Some(0));
 }

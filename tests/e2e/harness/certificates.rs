@@ -1,16 +1,22 @@
 //! A certificate authority for one case.
 
+use std::sync::Arc;
+
+use base64::Engine as _;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 
 /// Signs certificates.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     der: CertificateDer<'static>,
+    /// Its own certificate, PEM.
+    pub(crate) pem: String,
 }
 
 /// A certificate with its key.
@@ -34,7 +40,7 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
         let der = certificate.der().clone();
-        Self { issuer: Issuer::new(params, key), der }
+        Self { issuer: Issuer::new(params, key), der, pem: certificate.pem() }
     }
 
     /// A certificate for these names.
@@ -45,9 +51,64 @@ impl Authority {
         Issued { certificate: certificate.pem(), key: key.serialize_pem(), der: certificate.der().clone() }
     }
 
+    /// A certificate for these names that has expired.
+    pub(crate) fn issue_expired(&self, names: &[&str]) -> Issued {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Issued { certificate: certificate.pem(), key: key.serialize_pem(), der: certificate.der().clone() }
+    }
+
     /// What a client that trusts it alone trusts.
     pub(crate) fn roots(&self) -> RootCertStore {
         roots([self.der.clone()])
+    }
+}
+
+impl Issued {
+    /// A server that shows it, speaks these protocols (ALPN) and these versions of TLS.
+    pub(crate) fn server(
+        &self,
+        protocols: &[&str],
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Arc<ServerConfig> {
+        self.server_for(protocols, versions, None)
+    }
+
+    /// The same for clients that have a certificate of this authority, where one is given.
+    pub(crate) fn server_for(
+        &self,
+        protocols: &[&str],
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        clients: Option<&Authority>,
+    ) -> Arc<ServerConfig> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(versions)
+            .unwrap();
+        let builder = match clients {
+            None => builder.with_no_client_auth(),
+            Some(authority) => builder.with_client_cert_verifier(
+                WebPkiClientVerifier::builder_with_provider(Arc::new(authority.roots()), provider)
+                    .build()
+                    .unwrap(),
+            ),
+        };
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
+        let mut config = builder.with_single_cert(vec![self.der.clone()], key).unwrap();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Arc::new(config)
+    }
+
+    /// SHA-256 of the key as a configuration pins it.
+    pub(crate) fn pin(&self) -> String {
+        let certificate = webpki::EndEntityCert::try_from(&self.der).unwrap();
+        let key = certificate.subject_public_key_info();
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &key);
+        base64::engine::general_purpose::STANDARD.encode(digest)
     }
 }
 

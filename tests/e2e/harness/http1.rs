@@ -108,6 +108,12 @@ impl Request {
         self
     }
 
+    /// With another target, made of the one it has.
+    pub(crate) fn map_target(mut self, map: impl FnOnce(String) -> String) -> Self {
+        self.target = map(self.target);
+        self
+    }
+
     /// The last on its connection.
     pub(crate) fn close(self) -> Self {
         self.header("Connection", "close")

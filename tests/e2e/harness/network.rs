@@ -79,16 +79,14 @@ impl Host {
         }
     }
 
-    /// Gives a device an address, `10.0.0.1/24`, with a route to its prefix unless there is one, and sets it up.
+    /// Gives a device an address, `10.0.0.1/24` or `fd00::1/64`, with a route to its prefix unless there is one, and sets it up.
     pub(crate) fn address(&self, device: &str, address: &str) {
-        let network: ipnet::Ipv4Net = address.parse().unwrap();
+        let network: ipnet::IpNet = address.parse().unwrap();
         self.with_device(device, |netlink, device| {
             let address = network.addr();
-            netlink
-                .add_address(Address { device, address: address.into(), prefix_len: network.prefix_len() })
-                .unwrap();
+            netlink.add_address(Address { device, address, prefix_len: network.prefix_len() }).unwrap();
             netlink.set_up(device).unwrap();
-            let (destination, source) = (network.trunc().into(), Some(address.into()));
+            let (destination, source) = (network.trunc(), Some(address));
             let route =
                 Route { destination, table: MAIN_TABLE, device, gateway: None, source, protocol: STATIC };
             // A host may have the same network on several cables; then the first has the route.

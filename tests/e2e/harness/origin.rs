@@ -1,10 +1,12 @@
 //! A real server that does exactly what a case tells it, and remembers what reached it.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
+
+use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 
 use super::client::limit;
 use super::http1::{Body, Head, Wire};
@@ -45,9 +47,28 @@ impl Received {
     }
 }
 
+/// A handshake with a real server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Handshake {
+    /// The name asked for (SNI).
+    pub(crate) name: Option<String>,
+    /// The protocol agreed on (ALPN).
+    pub(crate) protocol: Option<String>,
+    /// Whether the client has shown a certificate.
+    pub(crate) certificate: bool,
+    /// Whether an earlier session was taken up again.
+    pub(crate) resumed: bool,
+}
+
+/// A stream of either kind.
+trait Duplex: Read + Write + Send {}
+
+impl<S: Read + Write + Send> Duplex for S {}
+
 /// A connection that has reached a real server.
 pub(crate) struct Peer {
-    wire: Wire<TcpStream>,
+    wire: Wire<Box<dyn Duplex>>,
+    socket: TcpStream,
     number: usize,
     shared: Arc<Shared>,
 }
@@ -89,7 +110,7 @@ impl Peer {
 
     /// Ends the sending direction.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
-        self.wire.stream.shutdown(Shutdown::Write)
+        self.socket.shutdown(Shutdown::Write)
     }
 
     /// Number of the connection, from 0.
@@ -100,6 +121,7 @@ impl Peer {
 
 struct Shared {
     received: Mutex<Vec<Received>>,
+    handshakes: Mutex<Vec<Handshake>>,
     open: Mutex<Vec<Option<TcpStream>>>,
     gone: AtomicBool,
 }
@@ -151,9 +173,26 @@ impl Origin {
         listener: TcpListener,
         script: impl Fn(&mut Peer) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
+        Self::serve(listener, None, script)
+    }
+
+    /// The same inside TLS.
+    pub(crate) fn secure(
+        tls: Arc<ServerConfig>,
+        script: impl Fn(&mut Peer) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self::serve(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), Some(tls), script)
+    }
+
+    fn serve(
+        listener: TcpListener,
+        tls: Option<Arc<ServerConfig>>,
+        script: impl Fn(&mut Peer) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             received: Mutex::default(),
+            handshakes: Mutex::default(),
             open: Mutex::default(),
             gone: AtomicBool::new(false),
         });
@@ -168,11 +207,10 @@ impl Origin {
                 open.push(stream.try_clone().ok());
                 drop(open);
                 limit(&stream);
-                let (shared, script) = (Arc::clone(&theirs), Arc::clone(&script));
+                let (shared, script, tls) = (Arc::clone(&theirs), Arc::clone(&script), tls.clone());
                 std::thread::spawn(move || {
-                    let mut peer = Peer { wire: Wire::new(stream), number, shared: Arc::clone(&shared) };
                     // How the connection ends is for the case to look at, on its own side.
-                    let _ = script(&mut peer);
+                    let _ = accept(stream, tls, number, &shared).and_then(|mut peer| script(&mut peer));
                     shared.open.lock().unwrap()[number] = None;
                 });
             }
@@ -202,6 +240,11 @@ impl Origin {
         received[0].clone()
     }
 
+    /// The handshakes so far that have come to their end.
+    pub(crate) fn handshakes(&self) -> Vec<Handshake> {
+        self.shared.handshakes.lock().unwrap().clone()
+    }
+
     /// Connections so far.
     pub(crate) fn connections(&self) -> usize {
         self.shared.open.lock().unwrap().len()
@@ -222,6 +265,33 @@ impl Drop for Origin {
         // Wakes the thread that accepts, whatever network the socket is in.
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
     }
+}
+
+fn accept(
+    socket: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+    number: usize,
+    shared: &Arc<Shared>,
+) -> io::Result<Peer> {
+    let mut stream = socket.try_clone()?;
+    let stream: Box<dyn Duplex> = match tls {
+        None => Box::new(stream),
+        Some(tls) => {
+            let mut session = ServerConnection::new(tls).map_err(io::Error::other)?;
+            while session.is_handshaking() {
+                session.complete_io(&mut stream)?;
+            }
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            shared.handshakes.lock().unwrap().push(Handshake {
+                name: session.server_name().map(str::to_owned),
+                protocol: session.alpn_protocol().map(text),
+                certificate: session.peer_certificates().is_some(),
+                resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
+            });
+            Box::new(StreamOwned::new(session, stream))
+        }
+    };
+    Ok(Peer { wire: Wire::new(stream), socket, number, shared: Arc::clone(shared) })
 }
 
 /// A response with this text.

@@ -368,8 +368,11 @@ impl Program {
 
     /// Waits for its end for so long; panics when it does not come.
     pub(crate) fn exit_within(&mut self, limit: Duration) -> ExitStatus {
-        within(limit, || self.child.try_wait().unwrap())
-            .unwrap_or_else(|| panic!("still runs after {limit:?}:\n{}", self.stderr()))
+        let status = within(limit, || self.child.try_wait().unwrap())
+            .unwrap_or_else(|| panic!("still runs after {limit:?}:\n{}", self.stderr()));
+        // Its last words may still be on their way; a process that it has left behind may hold the pipe for longer.
+        let _ = within(Duration::from_secs(2), || self.stderr.has_ended().then_some(()));
+        status
     }
 
     /// How it ended, with everything it said.

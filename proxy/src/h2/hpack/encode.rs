@@ -1,4 +1,4 @@
-//! Fields of responses into blocks (RFC 7541 3 and 6). Fast first: a field is looked up by its name once,
+//! Fields of messages into blocks (RFC 7541 3 and 6). Fast first: a field is looked up by its name once,
 //! what repeats on a connection becomes one octet, and strings are written without Huffman code.
 
 use super::{
@@ -25,6 +25,11 @@ const SIZE_UPDATE: (u8, u32) = (0x20, 5);
 
 /// Index of `:status: 200`, the first of that name.
 const STATUS: usize = 8;
+/// Indices of `:authority`, of `:method: GET` before POST, of `:path: /`, and of `:scheme: http` before https.
+const AUTHORITY: usize = 1;
+const METHOD: usize = 2;
+const PATH: usize = 4;
+const SCHEME: usize = 6;
 
 /// Encodes the blocks of one connection, which are sent in that order and each as a whole.
 #[derive(Debug)]
@@ -107,6 +112,39 @@ impl Encoder {
         put(INDEXED, index, out);
     }
 
+    /// Appends the pseudo-header fields of a request, which are its first (RFC 9113 8.3.1). The authority repeats on a
+    /// connection, the path does not.
+    pub fn request(&mut self, method: &str, scheme: &str, authority: &str, path: &str, out: &mut Vec<u8>) {
+        match method {
+            "GET" => put(INDEXED, METHOD, out),
+            "POST" => put(INDEXED, METHOD + 1, out),
+            _ => literal(METHOD, method, out),
+        }
+        put(INDEXED, if scheme == "https" { SCHEME + 1 } else { SCHEME }, out);
+        if !authority.is_empty() {
+            self.repeated((":authority", AUTHORITY), authority, out);
+        }
+        match path {
+            "/" => put(INDEXED, PATH, out),
+            _ => literal(PATH, path, out),
+        }
+    }
+
+    /// Appends a field whose name has this index in the static table and whose value is likely to come again.
+    fn repeated(&mut self, (name, index): (&str, usize), value: &str, out: &mut Vec<u8>) {
+        let (text, bytes) = (name.as_bytes(), value.as_bytes());
+        if bytes.len() > LONGEST_KEPT || entry_size(text, bytes) > self.table.limit() {
+            return literal(index, value, out);
+        }
+        match self.find_or_keep(text, bytes) {
+            Some(age) => put(INDEXED, FIRST_DYNAMIC + age, out),
+            None => {
+                put(WITH_INDEXING, index, out);
+                string(bytes, out);
+            }
+        }
+    }
+
     /// Appends a field. The name is written in lower case, whatever it has.
     pub fn encode(&mut self, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
         out.reserve(name.len() + value.len() + 16);
@@ -171,6 +209,13 @@ impl Encoder {
 #[inline]
 fn put((flags, prefix): (u8, u32), number: usize, out: &mut Vec<u8>) {
     integer::put(number, prefix, flags, out);
+}
+
+/// Appends a field with a name of the static table that no table keeps.
+#[inline]
+fn literal(name: usize, value: &str, out: &mut Vec<u8>) {
+    put(WITHOUT_INDEXING, name, out);
+    string(value.as_bytes(), out);
 }
 
 /// Appends a string as it is.

@@ -7,7 +7,7 @@ fn the_beginning() {
     let mut out = Vec::new();
     Connection::new(limits(), &mut out);
     let mut wire = Wire { out, ..Wire::silent() };
-    let settings = [setting(3, 4), setting(4, 100_000), setting(6, 4096)].concat();
+    let settings = [setting(3, 4), setting(8, 1), setting(4, 100_000), setting(6, 4096)].concat();
     let more = (100_000_u32 - 65_535).to_be_bytes().to_vec();
     assert_eq!(wire.answers(), [(kind::SETTINGS, 0, 0, settings), (kind::WINDOW_UPDATE, 0, 0, more)]);
     for (bytes, code) in [

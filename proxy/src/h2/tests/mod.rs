@@ -1,6 +1,7 @@
 //! A connection as a client makes it, byte by byte: what is an error of the connection, of a stream, or only an answer;
 //! what floods cost; what is sent; and that bytes in pieces mean the same as bytes at once.
 
+mod client;
 mod errors;
 mod floods;
 mod pieces;
@@ -133,10 +134,10 @@ impl Wire {
         loop {
             let event = match self.connection.receive(&mut self.input, &mut self.out)? {
                 Event::NeedMore => return Ok(()),
-                Event::Request { slot, head, ended, length } => {
+                Event::Head(Asked::Request { slot, head, ended, length, .. }) => {
                     Seen::Request(slot.index(), *head, ended, length)
                 }
-                Event::Refused { slot, ended, error, .. } => {
+                Event::Head(Asked::Refused { slot, ended, error, .. }) => {
                     Seen::Refused(slot.index(), ended, error.code().to_owned())
                 }
                 Event::Data { slot, bytes } => {
@@ -152,7 +153,7 @@ impl Wire {
                     }
                 }
                 Event::Ended { slot, trailers } => Seen::Ended(slot.index(), trailers),
-                Event::Reset { slot } => Seen::Reset(slot.index()),
+                Event::Reset { slot, .. } => Seen::Reset(slot.index()),
                 Event::Window { slot } => Seen::Window(slot.index()),
                 Event::Windows => Seen::Windows,
                 Event::ConnectionWindow => Seen::ConnectionWindow,
@@ -176,7 +177,7 @@ impl Wire {
     fn open(&mut self, bytes: impl AsRef<[u8]>) -> Slot {
         self.input.extend_from_slice(bytes.as_ref());
         match self.connection.receive(&mut self.input, &mut self.out).unwrap() {
-            Event::Request { slot, .. } | Event::Refused { slot, .. } => slot,
+            Event::Head(Asked::Request { slot, .. } | Asked::Refused { slot, .. }) => slot,
             event => panic!("{event:?}"),
         }
     }

@@ -52,6 +52,7 @@ fn requests_that_are_taken() {
     let plain = |fields: &str| ("GET".to_owned(), "/".to_owned(), "a".to_owned(), fields.to_owned());
     assert_eq!(with(&[]), plain(""));
     assert_eq!(with(&[("host", "a")]), plain(""));
+    assert_eq!(with(&[("host", "A")]), plain(""));
     assert_eq!(take(&[GET[0], GET[1], GET[3], ("host", "a")]), plain(""));
     assert_eq!(with(&[("te", "Trailers"), ("x", "")]), plain("te: Trailers\nx: \n"));
     assert_eq!(with(&[("cookie", "a=b")]), plain("cookie: a=b\n"));
@@ -70,6 +71,9 @@ fn requests_that_get_an_answer_all_the_same() {
     let path = format!("/{}", "x".repeat(100));
     let many = [("x", "y"); 17];
     let get = |more: &[(&'static str, &'static str)]| [GET, more].concat();
+    let connect = |more: &[(&'static str, &'static str)]| {
+        [&[(":method", "CONNECT"), GET[1], GET[2], GET[3]][..], more].concat()
+    };
     for (fields, code) in [
         (vec![], "bad_request_line"),
         (GET[1..].to_vec(), "bad_request_line"),
@@ -80,6 +84,14 @@ fn requests_that_get_an_answer_all_the_same() {
         (get(&[(":path", "/")]), "bad_field_name"),
         (get(&[(":status", "200")]), "bad_field_name"),
         (get(&[(":protocol", "websocket")]), "bad_field_name"),
+        (connect(&[(":protocol", "websocket"), (":protocol", "websocket")]), "bad_field_name"),
+        (connect(&[("x", "y"), (":protocol", "websocket")]), "bad_field_name"),
+        (connect(&[(":protocol", "connect-udp")]), "connect_refused"),
+        (connect(&[(":protocol", "")]), "connect_refused"),
+        (connect(&[(":protocol", "websocket"), ("content-length", "0")]), "connect_refused"),
+        (vec![GET[2], (":method", "CONNECT"), (":protocol", "websocket")], "bad_request_line"),
+        (get(&[("expect", "magic")]), "unknown_expectation"),
+        (get(&[("expect", "100-continue, magic")]), "unknown_expectation"),
         (get(&[(":", "")]), "bad_field_name"),
         (vec![GET[0], GET[1], ("x", "y"), GET[2], GET[3]], "bad_field_name"),
         (get(&[("X", "y")]), "bad_field_name"),
@@ -135,6 +147,40 @@ fn requests_that_get_an_answer_all_the_same() {
         if !length_is_all {
             assert_eq!(seen[0], Seen::Refused(0, false, code.to_owned()), "{fields:?}");
         }
+    }
+}
+
+#[test]
+fn a_websocket_is_a_request_that_goes_on() {
+    let fields =
+        [(":method", "CONNECT"), (":protocol", "WebSocket"), (":scheme", "https"), (":path", "/"), GET[2]];
+    let mut wire = Wire::new();
+    let seen =
+        wire.good([frame(kind::HEADERS, 4, 1, block(&fields)), data(1, "abc"), last_data(1, "d")].concat());
+    let [Seen::Request(0, head, false, None), Seen::Data(0, content), Seen::Ended(0, None)] = &seen[..]
+    else {
+        panic!("{seen:?}")
+    };
+    assert_eq!(
+        (head.method.as_str(), head.target.as_str(), content.as_slice()),
+        ("CONNECT", "/", &b"abcd"[..])
+    );
+}
+
+#[test]
+fn who_waits_for_100() {
+    for (fields, ended, awaited) in [
+        (&[("expect", "100-continue")][..], false, true),
+        (&[("expect", "100-Continue")], false, true),
+        (&[("expect", "100-continue")], true, false),
+        (&[], false, false),
+    ] {
+        let mut wire = Wire::new();
+        let flags = flag::END_HEADERS | if ended { flag::END_STREAM } else { 0 };
+        wire.input.extend_from_slice(&frame(kind::HEADERS, flags, 1, block(&[POST, fields].concat())));
+        let event = wire.connection.receive(&mut wire.input, &mut wire.out).unwrap();
+        let Event::Head(Asked::Request { expects, .. }) = event else { panic!("{event:?}") };
+        assert_eq!(expects, awaited, "{fields:?} {ended}");
     }
 }
 

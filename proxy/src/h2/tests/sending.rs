@@ -49,13 +49,21 @@ fn responses() {
             .decode(&frames[1].3, |name, value| assert_eq!((name, value), (&b"x-sum"[..], &b"3"[..])))
             .unwrap();
     }
+    // An interim response in front of the final one.
+    let slot = wire.open(get(9));
+    let hints = ResponseHead::new(StatusCode::EARLY_HINTS);
+    wire.connection.send_interim(slot, &hints, &mut wire.out);
+    wire.connection.send_head(slot, &ResponseHead::new(StatusCode::OK), &Headers::new(), true, &mut wire.out);
+    let answers = wire.answers();
+    assert_eq!([(answers[0].0, answers[0].1), (answers[1].0, answers[1].1)], [(1, 4), (1, END)]);
+    wire.connection.release(slot, &mut wire.out);
     // Over for both sides: nothing is reset.
     assert_eq!(wire.connection.open_streams(), 0);
-    let slot = wire.open(post(7, &[]));
+    let slot = wire.open(post(11, &[]));
     wire.connection.send_head(slot, &ResponseHead::new(StatusCode::OK), &Headers::new(), true, &mut wire.out);
     assert_eq!(wire.answers()[0].1, END);
     wire.connection.release(slot, &mut wire.out);
-    wire.assert_reset(7, Code::Cancel);
+    wire.assert_reset(11, Code::Cancel);
 }
 
 #[test]

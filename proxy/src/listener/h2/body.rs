@@ -1,21 +1,45 @@
 //! The body of a request, taken from the stream's port as its reader asks for it.
 
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+
+use http::StatusCode;
 
 use crate::body::{Moved, Source};
 use crate::error::Error;
-use crate::h2::Slot;
+use crate::h2::{Server, Slot};
+use crate::message::ResponseHead;
+use crate::multiplex::{Piece, Shared};
 use crate::net::Output;
 
-use super::shared::{Shared, State};
-
 pub(super) struct RequestBody {
-    pub(super) shared: Rc<Shared>,
+    pub(super) shared: Rc<Shared<Server>>,
     pub(super) slot: Slot,
     /// Bytes that the limit still allows.
     pub(super) left: u64,
     pub(super) length: Option<u64>,
+    /// The client waits for 100.
+    pub(super) expects: bool,
+}
+
+impl RequestBody {
+    fn poll_piece(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Result<Piece, Error>> {
+        let state = &mut *self.shared.borrow();
+        let reset = state.listen(self.slot, cx);
+        if std::mem::take(&mut self.expects) {
+            state.send_interim(self.slot, &ResponseHead::new(StatusCode::CONTINUE));
+        }
+        match (state.receive(self.slot, most), reset) {
+            (Some(piece), _) => {
+                if let Piece::Data(data, _) = &piece {
+                    self.left = self.left.checked_sub(data.len() as u64).ok_or(Error::BodyTooLarge)?;
+                }
+                Poll::Ready(Ok(piece))
+            }
+            (None, Some(error)) => Poll::Ready(Err(error)),
+            (None, None) => Poll::Pending,
+        }
+    }
 }
 
 impl Source for RequestBody {
@@ -25,34 +49,24 @@ impl Source for RequestBody {
         output: &mut Output,
         chunked: bool,
     ) -> Poll<Result<Moved, Error>> {
-        let state = &mut *self.shared.borrow();
-        let reset = state.listen(self.slot, cx);
-        let port = state.port(self.slot);
-        let Some(data) = port.pop() else {
-            return match (reset, port.ended) {
-                (true, _) => Poll::Ready(Err(Error::ClientGone)),
-                (false, true) => {
-                    Poll::Ready(Ok(port.trailers.take().map_or(Moved::Last(0), Moved::Trailers)))
-                }
-                (false, false) => Poll::Pending,
-            };
-        };
-        let (bytes, waiting) = (data.len(), port.waiting());
-        let last = port.ended && waiting == 0 && port.trailers.is_none();
-        let before = state.out.len();
-        let State { connection, out, .. } = state;
-        connection.passed_on(self.slot, bytes, waiting, out);
-        if state.out.len() > before {
-            state.appended();
-        }
-        self.left = self.left.checked_sub(bytes as u64).ok_or(Error::BodyTooLarge)?;
-        output.push_body(data, chunked);
-        let moved = bytes as u64;
-        Poll::Ready(Ok(if last { Moved::Last(moved) } else { Moved::Data(moved) }))
+        Poll::Ready(Ok(ready!(self.poll_piece(cx, usize::MAX))?.into_output(output, chunked)))
+    }
+
+    fn poll_copy(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+        most: usize,
+    ) -> Poll<Result<Moved, Error>> {
+        Poll::Ready(Ok(ready!(self.poll_piece(cx, most))?.append_to(out)))
     }
 
     fn length(&self) -> Option<u64> {
         self.length
+    }
+
+    fn awaits_continue(&self) -> bool {
+        self.expects
     }
 }
 
@@ -64,7 +78,8 @@ mod tests {
 
     use super::*;
     use crate::h1;
-    use crate::h2::{Connection, Event, Limits};
+    use crate::h2::{Asked, Connection, Event, Limits};
+    use crate::multiplex::State;
 
     const BEGINNING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
@@ -89,13 +104,14 @@ mod tests {
             let slot = {
                 let State { connection, out, .. } = &mut *shared.borrow();
                 let event = connection.receive(&mut input, out).unwrap();
-                let Event::Request { slot, .. } = event else { panic!("{event:?}") };
+                let Event::Head(Asked::Request { slot, .. }) = event else { panic!("{event:?}") };
                 let event = connection.receive(&mut input, out).unwrap();
                 assert!(matches!(event, Event::Data { bytes: 16_384, .. }), "{event:?}");
                 slot
             };
             shared.borrow().port(slot).push(input.split_to(16 << 10));
-            let mut body = RequestBody { shared: Rc::clone(&shared), slot, left: 1000, length: None };
+            let mut body =
+                RequestBody { shared: Rc::clone(&shared), slot, left: 1000, length: None, expects: false };
             let mut output = Output::default();
             let moved = body.poll_into(&mut Context::from_waker(Waker::noop()), &mut output, false);
             assert!(matches!(moved, Poll::Ready(Err(Error::BodyTooLarge))) && output.is_empty());

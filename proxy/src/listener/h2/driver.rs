@@ -3,26 +3,21 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::AsyncWrite;
 
 use super::super::handler::Handler;
-use super::shared::{HIGH_WATER, Shared, State};
-use super::stream::Streams;
+use super::stream::{Content, Streams};
 use crate::drain::Draining;
-use crate::h2::{Connection, Event, Slot};
+use crate::error::Error;
+use crate::h2::{Asked, Event, Server, Slot};
+use crate::multiplex::{FULL, Output, Shared, State};
 use crate::net::{Io, Stream, clock};
 use crate::state::Limits;
 
-/// From so many streams on, what they append waits for what the others are about to append.
-const CROWD: usize = 4;
-/// Bytes of output from which on nothing more is read: answers to control frames have to be bounded too.
-const FULL: usize = 4 * HIGH_WATER;
 /// Interval of questions to a silent client, and its time to answer.
 const PING: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(20);
@@ -33,16 +28,13 @@ const LINGER_BYTES: usize = 256 << 10;
 
 pub(super) struct Driver<'a> {
     io: Io,
-    shared: Rc<Shared>,
+    shared: Rc<Shared<Server>>,
     limits: &'a Limits,
     draining: Draining,
-    /// Frames that are being written, and how far.
-    writing: Vec<u8>,
-    written: usize,
-    unflushed: bool,
-    /// The output has waited for a crowd already.
-    gathered: bool,
+    output: Output,
     waiting: Waiting,
+    /// Requests that this connection may still bring.
+    requests_left: u32,
     left: bool,
 }
 
@@ -69,17 +61,20 @@ enum Waiting {
 struct Over;
 
 impl<'a> Driver<'a> {
-    pub(super) fn new(stream: Stream, shared: Rc<Shared>, limits: &'a Limits, draining: Draining) -> Self {
+    pub(super) fn new(
+        stream: Stream,
+        shared: Rc<Shared<Server>>,
+        limits: &'a Limits,
+        draining: Draining,
+    ) -> Self {
         Self {
             io: Io::new(stream),
             shared,
             limits,
             draining,
-            writing: Vec::new(),
-            written: 0,
-            unflushed: false,
-            gathered: false,
+            output: Output::default(),
             waiting: Waiting::Nothing,
+            requests_left: limits.keepalive_requests,
             left: false,
         }
     }
@@ -90,7 +85,7 @@ impl<'a> Driver<'a> {
         H::Connection: 'static,
     {
         poll_fn(|cx| self.poll(cx, streams)).await;
-        self.shared.borrow().reset_all();
+        self.shared.borrow().reset_all(Error::ClientGone);
         let last = async {
             poll_fn(|cx| self.poll_write(cx)).await?;
             self.io.shutdown().await?;
@@ -110,7 +105,7 @@ impl<'a> Driver<'a> {
     where
         H::Connection: 'static,
     {
-        if !self.left && self.draining.poll_started(cx).is_ready() {
+        if !self.left && (self.requests_left == 0 || self.draining.poll_started(cx).is_ready()) {
             self.leave();
         }
         let mut drained = false;
@@ -139,7 +134,7 @@ impl<'a> Driver<'a> {
             // There is room again, and nobody else tells that there is something to read.
             cx.waker().wake_by_ref();
         }
-        if self.writing.is_empty() {
+        if !self.output.is_writing() {
             self.release();
         }
         self.shared.borrow().wait(cx);
@@ -152,7 +147,7 @@ impl<'a> Driver<'a> {
         let state = &mut *self.shared.borrow();
         if state.connection.open_streams() == 0 && state.out.is_empty() {
             state.out = Vec::new();
-            self.writing = Vec::new();
+            self.output.release();
         }
     }
 
@@ -177,11 +172,12 @@ impl<'a> Driver<'a> {
             }
             match connection.receive(input, out) {
                 Ok(Event::NeedMore) => return Ok(()),
-                Ok(Event::Request { slot, head, ended, length }) => {
+                Ok(Event::Head(Asked::Request { slot, head, ended, length, expects })) => {
+                    self.requests_left = self.requests_left.saturating_sub(1);
                     state.port(slot).ended = ended;
-                    streams.serve(slot, head, ended, length);
+                    streams.serve(slot, head, Content { ended, length, expects });
                 }
-                Ok(Event::Refused { slot, head, ended, error }) => {
+                Ok(Event::Head(Asked::Refused { slot, head, ended, error })) => {
                     state.port(slot).ended = ended;
                     streams.refuse(slot, head, error);
                 }
@@ -192,9 +188,9 @@ impl<'a> Driver<'a> {
                     port.ended = true;
                     port.wake();
                 }
-                Ok(Event::Reset { slot }) => {
+                Ok(Event::Reset { slot, .. }) => {
                     let port = state.port(slot);
-                    port.reset = true;
+                    port.reset = Some(Error::ClientGone);
                     port.wake();
                 }
                 Ok(Event::Window { slot }) => state.port(slot).wake(),
@@ -213,50 +209,26 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Writes what the streams have appended, in a crowd once all of them had the chance to.
+    /// Writes what the streams have appended.
     fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let (waiting, streams) = {
-            let state = self.shared.borrow();
-            (state.out.len(), state.connection.open_streams())
-        };
-        let hurry = waiting >= HIGH_WATER || !self.writing.is_empty() || streams < CROWD;
-        if waiting > 0 && !hurry && !std::mem::replace(&mut self.gathered, true) {
-            // Polled again when everything that is ready now has run.
-            let _ = pin!(tokio::task::yield_now()).poll(cx);
-            return Poll::Pending;
-        }
-        self.gathered = false;
-        self.poll_write(cx)
+        let mut progress = false;
+        let written = self.output.poll(&mut self.io.stream, &self.shared, cx, &mut progress);
+        self.has_written(progress);
+        written
     }
 
-    /// Writes everything.
+    /// Writes everything, however many are about to append more.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            while let Some(rest) = self.writing.get(self.written..).filter(|rest| !rest.is_empty()) {
-                let written = ready!(Pin::new(&mut self.io.stream).poll_write(cx, rest))?;
-                if written == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                }
-                self.written += written;
-                self.unflushed = true;
-                if self.waiting == Waiting::Room {
-                    self.waiting = Waiting::Nothing;
-                }
-            }
-            self.writing.clear();
-            self.written = 0;
-            let state = &mut *self.shared.borrow();
-            if state.out.is_empty() {
-                break;
-            }
-            std::mem::swap(&mut state.out, &mut self.writing);
-            state.pass_turn();
+        let mut progress = false;
+        let written = self.output.poll_write(&mut self.io.stream, &self.shared, cx, &mut progress);
+        self.has_written(progress);
+        written
+    }
+
+    fn has_written(&mut self, progress: bool) {
+        if progress && self.waiting == Waiting::Room {
+            self.waiting = Waiting::Nothing;
         }
-        if self.unflushed {
-            ready!(Pin::new(&mut self.io.stream).poll_flush(cx))?;
-            self.unflushed = false;
-        }
-        Poll::Ready(Ok(()))
     }
 
     /// Bytes have come: a sign of life, but neither a whole head nor room for what is written.
@@ -290,7 +262,7 @@ impl<'a> Driver<'a> {
             let State { connection, out, .. } = &mut *self.shared.borrow();
             match waiting {
                 Waiting::Sign => {
-                    Connection::ask_alive(out);
+                    connection.ask_alive(out);
                     self.waiting = Waiting::Answer;
                     self.io.watchdog.feed(clock::now(), ANSWER);
                 }
@@ -310,7 +282,7 @@ impl<'a> Driver<'a> {
 
     fn waits_for(&self) -> (Waiting, Duration) {
         let connection = &self.shared.borrow().connection;
-        if !self.writing.is_empty() || self.unflushed {
+        if self.output.is_busy() {
             (Waiting::Room, self.limits.send_timeout)
         } else if connection.awaits_head() || !(self.io.input.is_empty() || connection.receives_content()) {
             (Waiting::Head, self.limits.header_timeout)
@@ -327,7 +299,7 @@ impl<'a> Driver<'a> {
 }
 
 /// Content for a stream: kept until its reader asks, or thrown away where the response is complete already.
-fn content(state: &mut State, slot: Slot, input: &mut BytesMut, bytes: usize) {
+fn content(state: &mut State<Server>, slot: Slot, input: &mut BytesMut, bytes: usize) {
     let data = input.split_to(bytes);
     let port = state.port(slot);
     match &mut port.discard {

@@ -1,23 +1,21 @@
 //! HTTP/2 toward clients: one task reads and writes the connection, each stream has one of its own.
-//!
-//! A stream's task appends its frames to the connection's output and takes its content from a port, both without
-//! a channel. The connection's task writes what all of them have appended at once.
 
 mod body;
 mod driver;
-mod shared;
 mod stream;
+mod websocket;
+mod websocket_key;
 
 use std::rc::Rc;
 
 use super::handler::Handler;
 use crate::drain::Draining;
 use crate::h2::{Connection, Limits as Codec};
+use crate::multiplex::Shared;
 use crate::net::Stream;
 use crate::state::Limits;
 
 use self::driver::Driver;
-use self::shared::Shared;
 use self::stream::Streams;
 
 /// Streams a client may have open at a time.

@@ -10,12 +10,13 @@ use http::{Method, StatusCode};
 
 use super::super::date;
 use super::super::handler::{Handler, Refused, Request, Response};
+use super::super::interim::Interim;
 use super::body::RequestBody;
-use super::shared::{HIGH_WATER, Shared, State};
-use crate::body::{Body, Counter, Moved};
+use crate::body::{Body, Counter};
 use crate::error::Error;
-use crate::h2::{Code, DATA_HEAD, Slot};
+use crate::h2::{Code, Server, Slot};
 use crate::message::{Headers, RequestHead};
+use crate::multiplex::{Shared, State, Step};
 use crate::net::{Watchdog, clock};
 use crate::state::Limits;
 
@@ -28,8 +29,18 @@ const LINGER_BYTES: usize = 256 << 10;
 pub(super) struct Streams<H: Handler> {
     pub(super) handler: Rc<H>,
     pub(super) connection: Rc<H::Connection>,
-    pub(super) shared: Rc<Shared>,
+    pub(super) shared: Rc<Shared<Server>>,
     pub(super) limits: Rc<Limits>,
+}
+
+/// What is known of the content of a request.
+pub(super) struct Content {
+    /// There is none.
+    pub(super) ended: bool,
+    /// Content-Length.
+    pub(super) length: Option<u64>,
+    /// The client waits for 100.
+    pub(super) expects: bool,
 }
 
 impl<H: Handler + 'static> Streams<H>
@@ -37,20 +48,17 @@ where
     H::Connection: 'static,
 {
     /// Begins to serve a request.
-    pub(super) fn serve(&self, slot: Slot, head: Box<RequestHead>, ended: bool, length: Option<u64>) {
+    pub(super) fn serve(&self, slot: Slot, head: Box<RequestHead>, content: Content) {
         let method = head.method.clone();
-        let mut received = Counter::default();
-        let body = if ended {
-            Body::empty()
-        } else if length.is_some_and(|length| length > self.limits.body_size) {
+        if method == Method::CONNECT {
+            return self.open(slot, head, content.ended);
+        }
+        if content.length.is_some_and(|length| length > self.limits.body_size) {
             return self.refuse(slot, head, Error::BodyTooLarge);
-        } else {
-            received = Counter::new(0);
-            let shared = Rc::clone(&self.shared);
-            Body::stream(Box::new(RequestBody { shared, slot, left: self.limits.body_size, length }))
-                .counted(received.clone())
-        };
-        let request = Request { head, body, upgrade: false, arrived: clock::now(), received };
+        }
+        let mut received = Counter::default();
+        let body = self.body(slot, content, self.limits.body_size, &mut received);
+        let request = self.request(slot, head, body, received);
         let stream = self.stream(slot);
         let (handler, connection) = (Rc::clone(&self.handler), Rc::clone(&self.connection));
         tokio::task::spawn_local(async move {
@@ -61,6 +69,29 @@ where
         });
     }
 
+    /// The content of a request, of which `limit` bytes are allowed.
+    pub(super) fn body(&self, slot: Slot, content: Content, limit: u64, received: &mut Counter) -> Body {
+        let Content { ended, length, expects } = content;
+        if ended {
+            return Body::empty();
+        }
+        *received = Counter::new(0);
+        let shared = Rc::clone(&self.shared);
+        Body::stream(Box::new(RequestBody { shared, slot, left: limit, length, expects }))
+            .counted(received.clone())
+    }
+
+    pub(super) fn request(
+        &self,
+        slot: Slot,
+        head: Box<RequestHead>,
+        body: Body,
+        received: Counter,
+    ) -> Request {
+        let interim = Interim::Http2(Rc::clone(&self.shared), slot);
+        Request { head, body, upgrade: false, interim, arrived: clock::now(), received }
+    }
+
     /// Answers what is no request, or one that is not handed on.
     pub(super) fn refuse(&self, slot: Slot, head: Box<RequestHead>, error: Error) {
         let method = head.method.clone();
@@ -69,7 +100,7 @@ where
         tokio::task::spawn_local(async move { stream.respond(response, &method).await });
     }
 
-    fn stream(&self, slot: Slot) -> Stream {
+    pub(super) fn stream(&self, slot: Slot) -> Stream {
         Stream {
             shared: Rc::clone(&self.shared),
             slot,
@@ -80,9 +111,9 @@ where
 }
 
 /// One stream; released when its task ends, however that comes about.
-struct Stream {
-    shared: Rc<Shared>,
-    slot: Slot,
+pub(super) struct Stream {
+    pub(super) shared: Rc<Shared<Server>>,
+    pub(super) slot: Slot,
     send_timeout: Duration,
     /// Patience with a client that is to open its window.
     sending: Watchdog,
@@ -96,10 +127,10 @@ impl Drop for Stream {
 
 impl Stream {
     /// The outcome, or nothing once the stream is over.
-    async fn unless_reset<F: Future>(&self, future: F) -> Option<F::Output> {
+    pub(super) async fn unless_reset<F: Future>(&self, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         poll_fn(|cx| {
-            if self.shared.borrow().listen(self.slot, cx) {
+            if self.shared.borrow().listen(self.slot, cx).is_some() {
                 return Poll::Ready(None);
             }
             future.as_mut().poll(cx).map(Some)
@@ -108,7 +139,7 @@ impl Stream {
     }
 
     /// Sends a response and ends the stream.
-    async fn respond(mut self, mut response: Response, method: &Method) {
+    pub(super) async fn respond(mut self, mut response: Response, method: &Method) {
         let mut sent = 0;
         let done = self.send(&mut response, method, &mut sent).await;
         if let Some(record) = &mut response.record {
@@ -128,30 +159,7 @@ impl Stream {
     }
 
     async fn send(&mut self, response: &mut Response, method: &Method, sent: &mut u64) -> Result<(), Error> {
-        let status = response.head.status;
-        let bodiless = *method == Method::HEAD
-            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-            || status.is_informational();
-        let mut extra = Headers::new();
-        if !response.head.headers.contains("date") {
-            extra.append("date", date::now());
-        }
-        if let Some(length) = response.body.length().filter(|_| !bodiless)
-            && !response.head.headers.contains("content-length")
-        {
-            extra.append("content-length", length.to_string());
-        }
-        let end = bodiless || response.body.is_empty();
-        {
-            let state = &mut *self.shared.borrow();
-            if state.port(self.slot).reset {
-                return Err(Error::ClientGone);
-            }
-            let State { connection, out, .. } = state;
-            connection.send_head(self.slot, &response.head, &extra, end, out);
-            state.appended();
-        }
-        if end {
+        if self.send_head(response, method)? {
             return Ok(());
         }
         let mut waiting = false;
@@ -182,71 +190,35 @@ impl Stream {
         .await
     }
 
-    /// Appends a frame of content, or waits until there is some and it may be sent.
-    fn poll_send(&self, cx: &mut Context<'_>, body: &mut Body) -> Poll<Result<Step, Error>> {
-        let mut state = self.shared.borrow();
-        if state.listen(self.slot, cx) {
-            return Poll::Ready(Err(Error::ClientGone));
+    /// Appends the head of a response; whether nothing follows.
+    pub(super) fn send_head(&self, response: &Response, method: &Method) -> Result<bool, Error> {
+        let status = response.head.status;
+        let bodiless = *method == Method::HEAD
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+            || status.is_informational();
+        let mut extra = Headers::new();
+        if !response.head.headers.contains("date") {
+            extra.append("date", date::now());
         }
-        let room = state.connection.room(self.slot);
-        if state.connection.stream_window(self.slot) == 0 {
-            // The client tells when this stream may go on; the others need not wait for that.
-            state.pass_turn();
-            return Poll::Pending;
+        if let Some(length) = response.body.length().filter(|_| !bodiless)
+            && !response.head.headers.contains("content-length")
+        {
+            extra.append("content-length", length.to_string());
         }
-        if room == 0 || state.out.len() >= HIGH_WATER {
-            state.block(self.slot);
-        }
-        if state.port(self.slot).is_blocked() {
-            return Poll::Pending;
-        }
-        // Without the state: the response may move the request's body along, which reads from it.
-        drop(state);
-        let mut taken = self.shared.take_output();
-        let start = taken.out.len();
-        taken.out.extend_from_slice(&[0; DATA_HEAD]);
-        let moved = body.poll_copy(cx, &mut taken.out, room);
-        let out = &mut taken.out;
-        let mut state = self.shared.borrow();
-        let connection = &mut state.connection;
-        let step = match moved {
-            Poll::Ready(Ok(Moved::Data(bytes))) => {
-                connection.send_data(self.slot, bytes as usize, false, out);
-                Poll::Ready(Ok(Step { bytes, end: false }))
-            }
-            Poll::Ready(Ok(Moved::Last(bytes))) => {
-                connection.send_data(self.slot, bytes as usize, true, out);
-                Poll::Ready(Ok(Step { bytes, end: true }))
-            }
-            Poll::Ready(Ok(Moved::Trailers(trailers))) => {
-                out.truncate(start);
-                connection.send_trailers(self.slot, &trailers, out);
-                Poll::Ready(Ok(Step { bytes: 0, end: true }))
-            }
-            Poll::Ready(Err(error)) => {
-                out.truncate(start);
-                Poll::Ready(Err(error))
-            }
-            Poll::Pending => {
-                out.truncate(start);
-                Poll::Pending
-            }
-        };
-        taken.keep = taken.out.len();
-        drop(state);
-        drop(taken);
+        let end = bodiless || response.body.is_empty();
         let state = &mut *self.shared.borrow();
-        if !state.out.is_empty() {
-            state.appended();
+        if let Some(error) = state.port(self.slot).reset {
+            return Err(error);
         }
-        if state.has_blocked() {
-            // Everybody a frame in turn.
-            state.pass_turn();
-            if let Poll::Ready(Ok(Step { end: false, .. })) = step {
-                state.block(self.slot);
-            }
-        }
-        step
+        let State { connection, out, .. } = state;
+        connection.send_head(self.slot, &response.head, &extra, end, out);
+        state.appended();
+        Ok(end)
+    }
+
+    /// Appends a frame of content, or waits until there is some and it may be sent.
+    pub(super) fn poll_send(&self, cx: &mut Context<'_>, body: &mut Body) -> Poll<Result<Step, Error>> {
+        self.shared.poll_send(self.slot, cx, |cx, out, most| body.poll_copy(cx, out, most))
     }
 
     /// Keeps the rest of a request's body for a moment behind its response.
@@ -254,7 +226,7 @@ impl Stream {
         {
             let state = &mut *self.shared.borrow();
             let port = state.port(self.slot);
-            if port.ended || port.reset {
+            if port.ended || port.reset.is_some() {
                 return;
             }
             port.discard = Some(LINGER_BYTES);
@@ -265,7 +237,7 @@ impl Stream {
         }
         let over = poll_fn(|cx| {
             let state = &mut *self.shared.borrow();
-            let reset = state.listen(self.slot, cx);
+            let reset = state.listen(self.slot, cx).is_some();
             let port = state.port(self.slot);
             if reset || port.ended || port.discard == Some(0) { Poll::Ready(()) } else { Poll::Pending }
         });
@@ -273,10 +245,4 @@ impl Stream {
         let State { connection, out, .. } = &mut *self.shared.borrow();
         connection.reset(self.slot, Code::NoError, out);
     }
-}
-
-/// A frame that was appended.
-struct Step {
-    bytes: u64,
-    end: bool,
 }
