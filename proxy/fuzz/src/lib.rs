@@ -3,6 +3,7 @@
 
 pub mod chunked;
 pub mod h2;
+pub mod h2_client;
 pub mod hpack;
 pub mod request;
 pub mod response;
@@ -14,6 +15,7 @@ pub type Check = fn(&[u8]);
 pub const TARGETS: &[(&str, Check)] = &[
     ("chunked", chunked::check),
     ("h2", h2::check),
+    ("h2_client", h2_client::check),
     ("hpack", hpack::check),
     ("request", request::check),
     ("response", response::check),
