@@ -5,10 +5,13 @@ Exit status 1 when a sum differs, a tunnel that stays has dropped a packet, a da
 something grows: memory, descriptors, routing rules. Needs root.
 """
 import argparse
+import collections
+import contextlib
 import http.client
 import json
 import os
 import random
+import re
 import signal
 import socket
 import sys
@@ -65,6 +68,9 @@ def configure(made, side, coming):
 def soak(made, seconds):
     """What went wrong."""
     end, samples, strays, turns = time.monotonic() + seconds, [], 0, 0
+    # What has obeyed once is complete.
+    for side in bed.SIDES:
+        change(made, side, [])
     begin = {side: state(made, side) for side in bed.SIDES}
     mixtures = [Mixture(made, number) for number in range(STAYING)]
     told = time.monotonic()
@@ -89,7 +95,7 @@ def soak(made, seconds):
     problems += [f"tunnel {mixture.tunnel}: nothing carried" for mixture in mixtures if not mixture.streams * mixture.datagrams]
     counted = udp_errors(made)
     for side in bed.SIDES:
-        page, final = tunnels(made, side), state(made, side)
+        page, final = tunnels(made, side), settled(made, side, begin[side])
         problems += [f"{side}, {entry['name']}: dropped {entry['drops']}" for entry in page["tunnels"] if entry["drops"]]
         counted += sum(page["edges"].values())
         # A datagram for a tunnel that the other side has given up already, or its answer.
@@ -130,9 +136,22 @@ def stray(made, coming):
 
 
 def state(made, side):
-    """What must be the same with the same tunnels: open descriptors, devices, routing rules."""
-    descriptors = sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in peers.tree(made.engines[side].pid))
-    return descriptors, len(made.devices(side)), len(made.ip(side, "rule").splitlines())
+    """What must be the same with the same tunnels: open descriptors by kind, devices, routing rules."""
+    descriptors = collections.Counter()
+    for pid in peers.tree(made.engines[side].pid):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                descriptors[re.sub(r":\[\d+\]$", "", os.readlink(link))] += 1
+    return dict(descriptors), len(made.devices(side)), len(made.ip(side, "rule").splitlines())
+
+
+def settled(made, side, expected):
+    """The state once it is the expected one, or what it still is after five seconds: a connection that somebody has just
+    closed is open for a moment longer at the other end."""
+    until = time.monotonic() + 5
+    while (now := state(made, side)) != expected and time.monotonic() < until:
+        time.sleep(0.05)
+    return now
 
 
 def tunnels(made, side):

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use proxy::config::{Development, certified_key};
+use proxy::config::{Certificate, Development, Source, certified_key};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose,
@@ -31,7 +31,8 @@ pub(crate) fn complete(config: &mut proxy::config::Config) -> anyhow::Result<()>
         let key = ensure(development).with_context(|| {
             format!("cannot make a development certificate in `{}`", development.directory.display())
         })?;
-        tls.certificates.push(key);
+        let source = Source::Development(development.names.clone());
+        tls.certificates.push(Certificate { source, key });
     }
     Ok(())
 }

@@ -39,6 +39,7 @@ pub mod rule;
 mod run;
 mod spread;
 mod state;
+mod tls;
 mod upstream;
 mod worker;
 

@@ -55,7 +55,12 @@ impl Publisher {
         let names = config.names();
         let mut addresses = source.addresses.clone();
         addresses.retain(|name, _| names.contains(name));
-        self.publish(&mut source, Source { config, addresses })
+        self.publish(&mut source, Source { config, addresses })?;
+        let snapshot = self.snapshot.borrow();
+        let tls = source.config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        snapshot.vault.adopt(tls.flat_map(|tls| &tls.certificates));
+        snapshot.sort_certificates();
+        Ok(())
     }
 
     /// A name stands for these addresses from now on.

@@ -10,7 +10,7 @@ use yaml::{ByteSize, Reader};
 
 use super::certificate::{CertificateError, certified_key};
 use super::file::{CertificateFile, HttpsRedirectFile, ListenerFile, TlsFile};
-use super::{Development, Listener, Tls, admission};
+use super::{Certificate, Development, Listener, Source, Tls, admission};
 use crate::rule::{Redirect, Template};
 
 const UNREADABLE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -171,16 +171,16 @@ fn read_tls(
     Tls { certificates, development, http2 }
 }
 
-fn read_certificate(
-    file: &CertificateFile,
-    base: &Path,
-    reader: &mut Reader<'_>,
-) -> Option<std::sync::Arc<rustls::sign::CertifiedKey>> {
+fn read_certificate(file: &CertificateFile, base: &Path, reader: &mut Reader<'_>) -> Option<Certificate> {
     let chain = reader.read_file(&file.certificate, base);
     let key = reader.read_file(&file.key, base);
     let (chain, key) = (chain?, key?);
     match certified_key(&chain, &key) {
-        Ok(key) => Some(key),
+        Ok(read) => {
+            let [certificate, key] =
+                [&file.certificate, &file.key].map(|file| Some(base.join(reader.read(file)?)));
+            Some(Certificate { source: Source::Files { certificate: certificate?, key: key? }, key: read })
+        }
         Err(error) => {
             let (at, what) = match error {
                 CertificateError::NoKey => (file.key.at(), "this file"),

@@ -102,11 +102,34 @@ pub struct Listener {
 #[derive(Debug, Clone)]
 pub struct Tls {
     /// Certificates in the order of the file; the first is the default.
-    pub certificates: Vec<Arc<CertifiedKey>>,
+    pub certificates: Vec<Certificate>,
     /// A certificate still to be made by the program.
     pub development: Option<Development>,
     /// Whether HTTP/2 is offered by ALPN.
     pub http2: bool,
+}
+
+/// A certificate that clients are shown.
+#[derive(Debug, Clone)]
+pub struct Certificate {
+    /// Where it comes from.
+    pub source: Source,
+    /// The certificate and its key as they were read.
+    pub key: Arc<CertifiedKey>,
+}
+
+/// Where a certificate comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// Two PEM files.
+    Files {
+        /// The chain.
+        certificate: PathBuf,
+        /// The private key.
+        key: PathBuf,
+    },
+    /// Made by the program, for these names.
+    Development(Vec<String>),
 }
 
 /// A development certificate.

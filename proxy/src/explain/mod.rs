@@ -10,6 +10,7 @@ mod servers;
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use http::{Method, StatusCode};
 
@@ -20,7 +21,8 @@ use crate::h1::{self, Framing};
 use crate::message::{AddressText, RequestHead};
 use crate::route::{normalise_host, normalise_path};
 use crate::rule::{Algorithm, Cors, Edits, Escape, Facts};
-use crate::state::{Certificates, Limits};
+use crate::state::Limits;
+use crate::tls::Index;
 
 /// A request that somebody asks about.
 #[derive(Debug, Clone)]
@@ -188,9 +190,8 @@ impl Explained<'_> {
 
     fn check_certificate(&self, host: &str) -> Result<(), Error> {
         let (Some(sni), Some(tls)) = (self.question.sni, &self.listener.tls) else { return Ok(()) };
-        let certificates = Certificates::new(tls.certificates.clone());
-        let sni = sni.to_ascii_lowercase();
-        if sni == host || certificates.select(&sni) == certificates.select(host) {
+        let keys = tls.certificates.iter().map(|certificate| Arc::clone(&certificate.key)).collect();
+        if Index::new(keys).is_same(&sni.to_ascii_lowercase(), host) {
             return Ok(());
         }
         Err(Error::Misdirected)

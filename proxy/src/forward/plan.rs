@@ -169,11 +169,7 @@ fn check_certificate(view: &View, connection: &Connection, host: &str) -> Result
     let (Some(sni), Some(tls)) = (&connection.sni, &view.listener(connection.listener).tls) else {
         return Ok(());
     };
-    if **sni == *host || tls.certificates.select(sni) == tls.certificates.select(host) {
-        Ok(())
-    } else {
-        Err(Error::Misdirected)
-    }
+    if tls.shelf.index().is_same(sni, host) { Ok(()) } else { Err(Error::Misdirected) }
 }
 
 /// A redirect to this address.

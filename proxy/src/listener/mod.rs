@@ -152,7 +152,7 @@ async fn serve<H>(
             Connection { listener, peer, address: AddressText::of(peer.ip()), https: false, sni: None };
         return h1::serve(Io::new(Stream::Plain(stream)), &limits, &*handler, &connection, draining).await;
     };
-    let handshake = TlsStream::accept(stream, Arc::clone(&tls.config));
+    let handshake = TlsStream::accept(stream, Arc::clone(tls.config_for(None)));
     let Ok(Ok(stream)) = tokio::time::timeout(limits.header_timeout, handshake).await else { return };
     let sni = stream.server_name().map(|name| Rc::from(name.to_ascii_lowercase()));
     let is_h2 = stream.protocol() == Some(b"h2");

@@ -7,13 +7,11 @@ mod queue;
 mod slots;
 mod snapshot;
 mod sticky;
-mod tls;
 mod upstream_tls;
 mod view;
 
 pub(crate) use self::balancer::{Ask, Balancer, Grant, Outcome, Picked};
 pub(crate) use self::limits::Limits;
 pub(crate) use self::snapshot::{ListenerState, ServerState, Snapshot};
-pub(crate) use self::tls::Certificates;
 pub(crate) use self::upstream_tls::UpstreamTls;
 pub(crate) use self::view::{Current, View};

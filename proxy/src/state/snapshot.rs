@@ -11,12 +11,12 @@ use super::balancer::Balancer;
 use super::limits::Limits;
 use super::slots::{Lease, Slots};
 use super::sticky::Sticky;
-use super::tls::{TlsState, tls_state};
 use super::upstream_tls::UpstreamTls;
 use crate::config::{self, Config};
 use crate::limit::{AccessList, Limit, Limiter};
 use crate::pool::{AllDown, HealthCell, HealthState, Pool, RealServer};
 use crate::rule::Redirect;
+use crate::tls::{TlsState, Vault};
 
 /// Everything a request needs, unchanging.
 pub(crate) struct Snapshot {
@@ -29,6 +29,8 @@ pub(crate) struct Snapshot {
     /// By slot, idle connections that may be kept; 0 where the RS is gone.
     pub(super) slots: Vec<usize>,
     numbers: Arc<Slots>,
+    /// The certificates; the same in every snapshot.
+    pub(crate) vault: Arc<Vault>,
     /// Seals cookies where nothing else is configured; the same in every snapshot.
     random: [u8; 32],
 }
@@ -74,6 +76,7 @@ impl Snapshot {
     /// Where a certificate cannot be used, or the crypto library refuses; the text names the listener or pool.
     pub(crate) fn build(config: Config, previous: Option<&Self>) -> Result<Self, String> {
         let numbers = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.numbers));
+        let vault = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.vault));
         let random = previous.map_or_else(random, |previous| Ok(previous.random))?;
         let pools = config
             .pools
@@ -93,7 +96,7 @@ impl Snapshot {
             .map(|(index, listener)| {
                 let before = previous.and_then(|previous| previous.listeners.get(index)?.tls.as_ref());
                 let tls = match &listener.tls {
-                    Some(tls) => Some(tls_state(tls, before).map_err(|error| {
+                    Some(tls) => Some(TlsState::new(tls, &vault, before).map_err(|error| {
                         format!("TLS of the listener `{}` cannot be set up: {error}", listener.name)
                     })?),
                     None => None,
@@ -117,8 +120,16 @@ impl Snapshot {
             trusted: config.trusted_proxies,
             slots,
             numbers,
+            vault,
             random,
         })
+    }
+
+    /// Puts the certificates of every listener in order, after one was replaced.
+    pub(crate) fn sort_certificates(&self) {
+        for tls in self.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
+            tls.shelf.sort();
+        }
     }
 
     /// Every RS with its pool and its verdict.

@@ -1,0 +1,12 @@
+//! TLS toward clients: which certificate a client is shown, and how TLS is spoken with it.
+//!
+//! A certificate stands in a [`Slot`] of the [`Vault`], found by where it comes from and the same through every reload;
+//! whoever keeps it up to date puts another one there. A [`Shelf`] has the slots of one listener, by name.
+
+mod server;
+mod shelf;
+mod slot;
+
+pub(crate) use self::server::TlsState;
+pub(crate) use self::shelf::{Index, Shelf};
+pub(crate) use self::slot::{Slot, Vault};
