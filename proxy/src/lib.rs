@@ -26,6 +26,7 @@ mod forward;
 mod grpc;
 pub mod h1;
 pub mod h2;
+mod keeper;
 pub mod limit;
 mod listener;
 pub mod message;
@@ -45,6 +46,7 @@ mod worker;
 
 pub use self::admin::{Page, serve_pages};
 pub use self::error::{Error, Fault, TlsFault};
+pub use self::keeper::describe as describe_certificates;
 pub use self::run::{Proxy, Start, StartError};
 pub use self::upstream::TunnelSockets;
 

@@ -272,6 +272,7 @@ impl Page<'_> {
     }
 }
 
-fn escape(label: &str) -> String {
+/// A text as the value of a label.
+pub(crate) fn escape(label: &str) -> String {
     label.replace('\\', r"\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustls::sign::CertifiedKey;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
+use crate::net::clock;
 use crate::state::Snapshot;
+use crate::tls::Slot;
 use crate::worker::Command;
 
 /// Makes snapshots, one at a time.
@@ -15,6 +18,16 @@ pub(crate) struct Publisher {
     source: Mutex<Source>,
     snapshot: watch::Sender<Arc<Snapshot>>,
     workers: Vec<mpsc::UnboundedSender<Command>>,
+}
+
+/// A certificate in the place of another.
+pub(crate) struct Change {
+    /// Where.
+    pub(crate) slot: Arc<Slot>,
+    /// What is there.
+    pub(crate) before: Option<Arc<CertifiedKey>>,
+    /// What comes.
+    pub(crate) key: Arc<CertifiedKey>,
 }
 
 /// What a snapshot is made of.
@@ -58,9 +71,31 @@ impl Publisher {
         self.publish(&mut source, Source { config, addresses })?;
         let snapshot = self.snapshot.borrow();
         let tls = source.config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
-        snapshot.vault.adopt(tls.flat_map(|tls| &tls.certificates));
+        let now = i64::try_from(clock::calendar()).unwrap_or(i64::MAX);
+        snapshot.vault.adopt(tls.flat_map(|tls| &tls.certificates), now);
         snapshot.sort_certificates();
         Ok(())
+    }
+
+    /// Puts each of these certificates into its slot where the one before it still stands there; `None` is an empty slot.
+    /// Returns which of them were put. No reload and no other snapshot comes in between.
+    pub(crate) fn install(&self, changes: &[Change]) -> Vec<bool> {
+        let source = self.lock();
+        let put = changes.iter().map(|change| {
+            let stands = change.slot.get();
+            let same = match (&stands, &change.before) {
+                (Some(stands), Some(before)) => Arc::ptr_eq(stands, before),
+                (stands, before) => stands.is_none() && before.is_none(),
+            };
+            if same {
+                change.slot.put(Arc::clone(&change.key));
+            }
+            same
+        });
+        let put = put.collect();
+        self.snapshot.borrow().sort_certificates();
+        drop(source);
+        put
     }
 
     /// A name stands for these addresses from now on.

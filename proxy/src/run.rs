@@ -15,6 +15,7 @@ use crate::admin::{self, Admin, Page};
 use crate::config::Config;
 use crate::dns::{Follower, Names};
 use crate::drain::Drain;
+use crate::keeper::{self, Desk};
 use crate::metrics::{self, Shard};
 use crate::publish::Publisher;
 use crate::spread::Spread;
@@ -118,6 +119,7 @@ impl Proxy {
             })?;
             workers.push(thread);
         }
+        keeper::start(Desk::new(Arc::clone(&publisher), Arc::clone(&start.notice)))?;
         let ready = Arc::new(AtomicBool::new(true));
         let control = Control {
             publisher: Arc::clone(&publisher),
@@ -225,8 +227,12 @@ impl Control {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let (shards, log, snapshots) = (self.shards.clone(), self.log.clone(), snapshots.clone());
             let (further, lobby, names) = (self.metrics, self.lobby, Arc::clone(&names));
+            let of_certificates = snapshots.clone();
+            self.pages.push(keeper::page(move || Arc::clone(&of_certificates.borrow())));
             self.pages.push(Page::metrics(Arc::new(move || {
-                metrics::render(&shards, lobby.len(), &snapshots.borrow(), &names.all(), log.lost())
+                let snapshot = Arc::clone(&snapshots.borrow());
+                metrics::render(&shards, lobby.len(), &snapshot, &names.all(), log.lost())
+                    + &keeper::metrics(&snapshot)
                     + &further()
             })));
             let admin = Rc::new(Admin { ready: self.ready, pages: self.pages });

@@ -1,12 +1,14 @@
 //! TLS toward clients: which certificate a client is shown, and how TLS is spoken with it.
 //!
 //! A certificate stands in a [`Slot`] of the [`Vault`], found by where it comes from and the same through every reload;
-//! whoever keeps it up to date puts another one there. A [`Shelf`] has the slots of one listener, by name.
+//! whoever keeps it up to date puts another one there. A [`shelf::Shelf`] has the slots of one listener, by name.
 
+mod facts;
 mod server;
 mod shelf;
 mod slot;
 
+pub(crate) use self::facts::{Facts, date};
 pub(crate) use self::server::TlsState;
-pub(crate) use self::shelf::{Index, Shelf};
-pub(crate) use self::slot::{Slot, Vault};
+pub(crate) use self::shelf::Index;
+pub(crate) use self::slot::{Record, Slot, Vault};

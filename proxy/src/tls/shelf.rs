@@ -22,6 +22,11 @@ impl Shelf {
         Self { slots, index }
     }
 
+    /// The slots, in the order of the file.
+    pub(crate) fn slots(&self) -> &[Arc<Slot>] {
+        &self.slots
+    }
+
     /// Looks again what stands in the slots.
     pub(crate) fn sort(&self) {
         let index = Arc::new(Index::of_slots(&self.slots));

@@ -1,10 +1,11 @@
-//! Where certificates stand: one writer puts them there, every handshake reads them.
+//! Where certificates stand: whoever keeps one up to date puts it there, every handshake reads it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rustls::sign::CertifiedKey;
 
+use super::facts::Facts;
 use crate::config::{Certificate, Source};
 
 /// The place of one certificate.
@@ -12,19 +13,91 @@ use crate::config::{Certificate, Source};
 pub(crate) struct Slot {
     /// Where the certificate comes from.
     pub(crate) source: Source,
-    key: RwLock<Option<Arc<CertifiedKey>>>,
+    shown: RwLock<Option<Shown>>,
+    record: Mutex<Record>,
+}
+
+/// What stands in a slot.
+#[derive(Debug, Clone)]
+struct Shown {
+    key: Arc<CertifiedKey>,
+    facts: Option<Arc<Facts>>,
+}
+
+impl Shown {
+    fn new(key: Arc<CertifiedKey>) -> Self {
+        let facts = key.cert.first().and_then(Facts::of).map(Arc::new);
+        Self { key, facts }
+    }
+}
+
+/// How the care for a certificate went. Times are seconds since 1970.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Record {
+    /// When it was last replaced while the program ran.
+    pub(crate) replaced: Option<u64>,
+    /// How often.
+    pub(crate) replacements: u64,
+    /// What stands in the way of a newer one, and since when.
+    pub(crate) failure: Option<(String, u64)>,
+    /// How often something did.
+    pub(crate) failures: u64,
 }
 
 impl Slot {
-    /// The certificate; none where there is none yet.
-    pub(crate) fn get(&self) -> Option<Arc<CertifiedKey>> {
-        self.key.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn new(source: Source, key: Option<Arc<CertifiedKey>>) -> Self {
+        Self { source, shown: RwLock::new(key.map(Shown::new)), record: Mutex::default() }
     }
 
-    /// Another certificate from the next look on. Shelves have to be put in order again ([`super::Shelf::sort`]): it may
+    /// The certificate; none where there is none yet.
+    pub(crate) fn get(&self) -> Option<Arc<CertifiedKey>> {
+        self.shown().map(|shown| shown.key)
+    }
+
+    /// What the certificate says about itself; nothing where there is none, or one that only the TLS library can read.
+    pub(crate) fn facts(&self) -> Option<Arc<Facts>> {
+        self.shown()?.facts
+    }
+
+    /// Another certificate from the next look on. Shelves have to be put in order again ([`super::shelf::Shelf::sort`]): it may
     /// be for other names.
     pub(crate) fn put(&self, key: Arc<CertifiedKey>) {
-        *self.key.write().unwrap_or_else(PoisonError::into_inner) = Some(key);
+        *self.shown.write().unwrap_or_else(PoisonError::into_inner) = Some(Shown::new(key));
+    }
+
+    /// How the care for it went.
+    pub(crate) fn record(&self) -> Record {
+        self.lock_record().clone()
+    }
+
+    /// It was replaced: nothing stands in the way any more.
+    pub(crate) fn was_replaced(&self, now: u64) {
+        let mut record = self.lock_record();
+        record.failure = None;
+        record.replaced = Some(now);
+        record.replacements += 1;
+    }
+
+    /// Something stands in the way of a newer one; the first moment of the same trouble is kept.
+    pub(crate) fn has_failed(&self, reason: &str, now: u64) {
+        let mut record = self.lock_record();
+        let since =
+            record.failure.take().filter(|(known, _)| known == reason).map_or(now, |(_, since)| since);
+        record.failure = Some((reason.to_owned(), since));
+        record.failures += 1;
+    }
+
+    /// Nothing stands in the way any more, although nothing was replaced.
+    pub(crate) fn is_well(&self) {
+        self.lock_record().failure = None;
+    }
+
+    fn shown(&self) -> Option<Shown> {
+        self.shown.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn lock_record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -38,8 +111,8 @@ impl Vault {
     /// The slot of a certificate; a new one has what the configuration has read, any other keeps what is there.
     pub(crate) fn slot(&self, certificate: &Certificate) -> Arc<Slot> {
         let new = || {
-            let key = RwLock::new(Some(Arc::clone(&certificate.key)));
-            Arc::new(Slot { source: certificate.source.clone(), key })
+            let key = Some(Arc::clone(&certificate.key));
+            Arc::new(Slot::new(certificate.source.clone(), key))
         };
         Arc::clone(self.lock().entry(certificate.source.clone()).or_insert_with(new))
     }
@@ -49,12 +122,22 @@ impl Vault {
         self.lock().values().map(Arc::clone).collect()
     }
 
-    /// A configuration has just been read: its certificates are the newest, and all there are.
-    pub(crate) fn adopt<'a>(&self, certificates: impl Iterator<Item = &'a Certificate>) {
+    /// A configuration has just been read, at this second since 1970: its certificates are the newest, and all there are.
+    /// One that is there already stays as it is, with its staple, and so does one that holds where the new one does not.
+    pub(crate) fn adopt<'a>(&self, certificates: impl Iterator<Item = &'a Certificate>, now: i64) {
         let mut slots = HashMap::new();
         for certificate in certificates {
             let slot = self.slot(certificate);
-            slot.put(Arc::clone(&certificate.key));
+            let new = Shown::new(Arc::clone(&certificate.key));
+            let stays = slot.shown().is_some_and(|old| {
+                let worse = |new: &Arc<Facts>| {
+                    old.facts.as_ref().is_some_and(|old| new.may_replace(old, now).is_err())
+                };
+                old.key.cert == new.key.cert || new.facts.as_ref().is_some_and(worse)
+            });
+            if !stays {
+                slot.put(new.key);
+            }
             slots.insert(certificate.source.clone(), slot);
         }
         *self.lock() = slots;

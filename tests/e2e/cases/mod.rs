@@ -5,6 +5,7 @@ mod admission;
 mod balancing;
 mod bodies;
 mod capacity;
+mod certificates;
 mod cli;
 mod compression;
 mod config_errors;
@@ -60,6 +61,7 @@ pub(crate) fn all() -> Vec<Case> {
         balancing::cases(),
         bodies::cases(),
         capacity::cases(),
+        certificates::cases(),
         cli::cases(),
         compression::cases(),
         config_errors::cases(),

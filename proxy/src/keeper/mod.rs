@@ -1,0 +1,118 @@
+//! Certificates that look after themselves: a thread of its own that puts newer ones into their slots.
+//!
+//! It decides when a certificate is replaced and says what stands in the way. It never takes part in a handshake, and
+//! nobody waits for it: its files may lie on a disk that is gone, its responders may be silent. Each part is a task that
+//! follows the snapshots by itself. [`watch`] is pure.
+
+mod files;
+mod page;
+mod watch;
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::sign::CertifiedKey;
+use tokio::task::JoinSet;
+
+use crate::net::clock;
+use crate::publish::{Change, Publisher};
+use crate::tls::{Slot, date};
+
+pub use self::page::describe;
+pub(crate) use self::page::{metrics, page};
+
+/// Told what an operator wants to know, one line at a time.
+type Notice = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// What every part works with.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    publisher: Arc<Publisher>,
+    notice: Notice,
+}
+
+impl Desk {
+    pub(crate) fn new(publisher: Arc<Publisher>, notice: Notice) -> Self {
+        Self { publisher, notice }
+    }
+
+    /// Every slot of the present snapshot; ask again after a pause, a reload makes and drops some.
+    pub(crate) fn slots(&self) -> Vec<Arc<Slot>> {
+        let snapshot = Arc::clone(&self.publisher.subscribe().borrow());
+        snapshot.vault.slots()
+    }
+
+    /// Puts newer certificates into their slots, where those that they were made for still stand there, and says so.
+    pub(crate) fn replace(&self, changes: &[Change]) {
+        if changes.is_empty() {
+            return;
+        }
+        for (change, put) in changes.iter().zip(self.publisher.install(changes)) {
+            if put {
+                change.slot.was_replaced(clock::calendar());
+                let until = change.slot.facts().map(|facts| format!(", until {}", date(facts.not_after)));
+                let until = until.unwrap_or_default();
+                self.say(&format!("the certificate {} is replaced{until}", name(&change.slot)));
+            }
+        }
+    }
+
+    /// Notes what stands in the way of a newer certificate, and says so.
+    pub(crate) fn failed(&self, slot: &Slot, reason: &str) {
+        slot.has_failed(reason, clock::calendar());
+        self.say(&format!("the certificate {} stays as it is: {reason}", name(slot)));
+    }
+
+    /// Says a line to the operator.
+    pub(crate) fn say(&self, line: &str) {
+        (self.notice)(line);
+    }
+}
+
+/// Starts the thread; it ends with the process.
+///
+/// # Errors
+/// When it cannot be made.
+pub(crate) fn start(desk: Desk) -> io::Result<()> {
+    std::thread::Builder::new().name("certificates".into()).spawn(move || {
+        let notice = Arc::clone(&desk.notice);
+        if let Err(error) = crate::local_runtime().and_then(|runtime| runtime.block_on(keep(desk))) {
+            notice(&format!("certificates are not looked after any more: {error}"));
+        }
+    })?;
+    Ok(())
+}
+
+/// Runs every part; returns when one of them has ended, which none should.
+async fn keep(desk: Desk) -> io::Result<()> {
+    let mut parts = JoinSet::new();
+    parts.spawn_local(files::keep(desk.clone()));
+    match parts.join_next().await {
+        Some(Err(error)) => Err(io::Error::other(error)),
+        Some(Ok(())) | None => Ok(()),
+    }
+}
+
+/// What an operator knows a certificate by: the first of its names, and where it comes from.
+pub(crate) fn name(slot: &Slot) -> String {
+    let facts = slot.facts();
+    let first = facts.as_ref().and_then(|facts| facts.names.first());
+    match (&slot.source, first) {
+        (crate::config::Source::Files { certificate, .. }, Some(first)) => {
+            format!("for {first} (`{}`)", certificate.display())
+        }
+        (crate::config::Source::Files { certificate, .. }, None) => format!("`{}`", certificate.display()),
+        (_, Some(first)) => format!("for {first}"),
+        (source, None) => format!("{source:?}"),
+    }
+}
+
+/// Now, in seconds since 1970.
+fn seconds_now() -> i64 {
+    i64::try_from(clock::calendar()).unwrap_or(i64::MAX)
+}
+
+/// Whether two are the same certificate: a staple makes no difference.
+fn same(one: &CertifiedKey, other: &CertifiedKey) -> bool {
+    one.cert == other.cert
+}
