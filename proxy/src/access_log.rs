@@ -20,9 +20,10 @@ use crate::body::Counter;
 use crate::config;
 use crate::error::Error;
 use crate::limit::Permit;
-use crate::message::{RequestHead, Version};
+use crate::message::{ClientCertificate, RequestHead, Version};
 use crate::metrics::Ended;
 use crate::state::View;
+use crate::tls::Proof;
 
 /// Blocks on their way to the writer; one block holds up to [`BLOCK`] bytes or [`DELAY`] of lines.
 const BLOCKS: usize = 256;
@@ -199,6 +200,8 @@ pub(crate) struct Record {
     /// The host as it came, where the RS is asked for another.
     pub(crate) asked_host: Option<String>,
     pub(crate) sni: Option<Rc<str>>,
+    /// What the client has proven, where it was asked for a certificate.
+    pub(crate) proof: Option<Rc<Proof>>,
     /// The name that a client has proven to have.
     pub(crate) user: Option<String>,
     /// What counts as in flight as long as the request is.
@@ -224,6 +227,11 @@ pub(crate) struct Matched {
 }
 
 impl Record {
+    /// The certificate that the client has shown.
+    pub(crate) fn certificate(&self) -> Option<&ClientCertificate> {
+        self.proof.as_ref()?.certificate.as_ref()
+    }
+
     /// The RS that was asked last.
     pub(crate) fn server_address(&self) -> Option<SocketAddr> {
         let pool = self.route.and_then(|route| route.pool)?;
@@ -264,6 +272,10 @@ struct Line<'a> {
     sni: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_subject: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_fingerprint: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     domain: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -334,6 +346,8 @@ impl Record {
             duration_ms: millis(self.started.elapsed()),
             sni: self.sni.as_deref(),
             user: self.user.as_deref(),
+            client_subject: self.certificate().map(|certificate| certificate.subject.as_str()),
+            client_fingerprint: self.certificate().map(|certificate| certificate.fingerprint.as_str()),
             domain: rule.map(|rule| self.view.domain_name(rule.domain)),
             url: rule.map(|rule| rule.url.as_str()),
             pool: pool.map(|pool| pool.name.as_str()),

@@ -4,6 +4,7 @@
 //! the file.
 
 mod admission;
+mod client_certificate;
 mod rule;
 
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use yaml::{ByteSize, Setting};
 
 pub use self::admission::*;
+pub use self::client_certificate::*;
 pub use self::rule::*;
 use super::ServerAddress;
 use super::upstream::TlsVersion;
@@ -81,6 +83,9 @@ pub struct TlsFile {
     pub certificates: Vec<CertificateFile>,
     /// A certificate that ingre makes itself, signed by a development CA of its own.
     pub development: Option<DevelopmentFile>,
+    /// Clients that have to show a certificate themselves (mTLS), by domain. Default: none.
+    #[serde(default)]
+    pub client_certificates: Vec<ClientCertificatesFile>,
 }
 
 /// A certificate and its private key, both PEM.

@@ -10,7 +10,7 @@ use yaml::{ByteSize, Reader};
 
 use super::certificate::{CertificateError, certified_key};
 use super::file::{CertificateFile, HttpsRedirectFile, ListenerFile, TlsFile};
-use super::{Certificate, Development, Listener, Source, Tls, admission};
+use super::{Certificate, Development, Listener, Source, Tls, admission, client_certificate};
 use crate::rule::{Redirect, Template};
 
 const UNREADABLE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -168,7 +168,8 @@ fn read_tls(
         let help = "list one under `certificates:`, or write `development: {}` for one made here";
         reader.problem(listener.address.at(), "`tls` names no certificate", Some(help.into()));
     }
-    Tls { certificates, development, http2 }
+    let client_certificates = client_certificate::read(&file.client_certificates, base, reader);
+    Tls { certificates, development, client_certificates, http2 }
 }
 
 fn read_certificate(file: &CertificateFile, base: &Path, reader: &mut Reader<'_>) -> Option<Certificate> {

@@ -7,6 +7,7 @@ mod admission;
 mod balance;
 mod certificate;
 mod chain;
+mod client_certificate;
 mod compress;
 pub mod file;
 mod listener;
@@ -35,6 +36,7 @@ use crate::rule::{
 };
 
 pub use self::certificate::{CertificateError, certified_key};
+pub use self::client_certificate::{ClientCertificates, ClientFields, ClientPolicy, PolicyId};
 pub use self::names::ServerAddress;
 pub(crate) use self::read::show_duration;
 pub use self::read::{Sections, read};
@@ -105,6 +107,8 @@ pub struct Tls {
     pub certificates: Vec<Certificate>,
     /// A certificate still to be made by the program.
     pub development: Option<Development>,
+    /// Clients that have to show a certificate themselves.
+    pub client_certificates: Option<ClientCertificates>,
     /// Whether HTTP/2 is offered by ALPN.
     pub http2: bool,
 }

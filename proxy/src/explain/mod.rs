@@ -120,6 +120,7 @@ impl Explained<'_> {
             peer: SocketAddr::new(self.question.from, 0),
             https,
             sni: self.question.sni,
+            certificate: None,
             user: None,
             answered: None,
         };
@@ -156,6 +157,7 @@ impl Explained<'_> {
                     peer: AddressText::of(self.question.from),
                     trusted: trusted(self.question.from),
                     https,
+                    proves: false,
                 };
                 let lines = sent(rule, &facts, target, &from, upgrade)?;
                 for (number, line) in lines.lines().enumerate() {
@@ -190,6 +192,12 @@ impl Explained<'_> {
 
     fn check_certificate(&self, host: &str) -> Result<(), Error> {
         let (Some(sni), Some(tls)) = (self.question.sni, &self.listener.tls) else { return Ok(()) };
+        if let Some(clients) = &tls.client_certificates {
+            let name = normalise_host(sni).unwrap_or_default();
+            if clients.of(&name).map(|policy| policy.id) != clients.of(host).map(|policy| policy.id) {
+                return Err(Error::Misdirected);
+            }
+        }
         let keys = tls.certificates.iter().map(|certificate| Arc::clone(&certificate.key)).collect();
         if Index::new(keys).is_same(&sni.to_ascii_lowercase(), host) {
             return Ok(());

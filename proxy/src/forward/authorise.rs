@@ -171,6 +171,9 @@ async fn ask_server(
         ..RequestHead::default()
     };
     headers::request(&mut question, &headers::client(view, connection), false);
+    if let Some(proof) = &connection.proof {
+        proof.tell(&mut question.headers);
+    }
     question.headers.set("X-Forwarded-Method", head.method.as_str());
     question.headers.set("X-Forwarded-Host", &head.authority);
     question.headers.set("X-Forwarded-Uri", &head.target);

@@ -40,6 +40,7 @@ pub(super) fn finish(
             peer: record.peer,
             https: record.https,
             sni: record.sni.as_deref(),
+            certificate: record.certificate(),
             user: record.user.as_deref(),
             answered: Some(Answered { status: status.as_u16(), server: record.server_address() }),
         };

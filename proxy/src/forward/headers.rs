@@ -19,16 +19,23 @@ pub(crate) struct Client {
     pub(crate) trusted: bool,
     /// Whether the request came over TLS.
     pub(crate) https: bool,
+    /// Whether it was asked for a certificate here: then nobody else is believed about that.
+    pub(crate) proves: bool,
 }
 
 /// Who sends the requests of a connection.
 pub(crate) fn client(view: &View, connection: &Connection) -> Client {
-    Client { peer: connection.address, trusted: view.trusts(connection.peer.ip()), https: connection.https }
+    Client {
+        peer: connection.address,
+        trusted: view.trusts(connection.peer.ip()),
+        https: connection.https,
+        proves: connection.proof.is_some(),
+    }
 }
 
 /// Makes the fields of a request those for the RS. Removed: Connection and what it names, all other
 /// hop-by-hop fields, Expect, framing (written anew by the codec), proxy credentials (RFC 9110 11.7.2), and what
-/// an untrusted peer says about clients, also when spelled with underscores. Added: `TE: trailers` if the
+/// an untrusted peer says about clients and their certificates (RFC 9440 4), also when spelled with underscores. Added: `TE: trailers` if the
 /// client takes them, X-Forwarded-For, X-Forwarded-Proto, X-Real-IP.
 ///
 /// With `upgrade` the offer in Upgrade is passed on (RFC 9110 7.8), except one of `h2c`.
@@ -58,7 +65,8 @@ pub(crate) fn request(head: &mut RequestHead, from: &Client, upgrade: bool) {
         if !is_about_client(name) {
             return true;
         }
-        let passes = from.trusted && !is(name, b"x-forwarded-for");
+        let passes =
+            from.trusted && !is(name, b"x-forwarded-for") && !(from.proves && is_about_certificate(name));
         told_scheme += usize::from(passes && is(name, b"x-forwarded-proto"));
         told_address += usize::from(passes && is(name, b"x-real-ip"));
         passes
@@ -219,7 +227,16 @@ fn is_about_client(name: &[u8]) -> bool {
     let family = || name.get(..12).is_some_and(|start| is(start, b"x-forwarded-"));
     match name.len() {
         9 => is(name, b"x-real-ip") || is(name, b"forwarded"),
-        _ => family(),
+        _ => family() || is_about_certificate(name),
+    }
+}
+
+/// Fields in which proxies tell what certificate the client has.
+fn is_about_certificate(name: &[u8]) -> bool {
+    match name.len() {
+        11 => is(name, b"client-cert"),
+        17 => is(name, b"client-cert-chain"),
+        _ => name.get(..12).is_some_and(|start| is(start, b"x-ssl-client")),
     }
 }
 
@@ -274,7 +291,7 @@ mod tests {
     use super::*;
 
     fn peer() -> Client {
-        Client { peer: AddressText::of([192, 0, 2, 1].into()), trusted: false, https: true }
+        Client { peer: AddressText::of([192, 0, 2, 1].into()), trusted: false, https: true, proves: false }
     }
 
     fn trusted() -> Client {
@@ -352,16 +369,31 @@ mod tests {
              X-Forwarded-For: 1.1.1.1, 2.2.2.2, 3.3.3.3, 192.0.2.1\n"
         );
         assert_eq!(requested("X-Real-IP: 1.1.1.1\nX-Real-IP: 2.2.2.2", &trusted(), false), OWN);
-        let mapped = Client {
-            peer: AddressText::of("::ffff:192.0.2.1".parse().unwrap()),
-            https: true,
-            trusted: false,
-        };
+        let mapped = Client { peer: AddressText::of("::ffff:192.0.2.1".parse().unwrap()), ..peer() };
         assert_eq!(requested("", &mapped, false), OWN);
         let longest = "1111:2222:3333:4444:5555:6666:7777:8888";
         let longest =
             requested("", &Client { peer: AddressText::of(longest.parse().unwrap()), ..peer() }, false);
         assert!(longest.contains("X-Real-IP: 1111:2222:3333:4444:5555:6666:7777:8888\n"));
+    }
+
+    #[test]
+    fn nobody_says_what_certificate_a_client_has() {
+        let text = "Client-Cert: :AA==:\nclient-cert-chain: :AA==:\nX-SSL-Client-Verify: SUCCESS\nx-ssl-client-s-dn: CN=a\n\
+                    X_SSL_Client_Verify: SUCCESS\nX-SSL_CLIENT-Something-that-is-longer-than-any-of-ours: a\nClient_Cert: :AA==:\n\
+                    X-SSL-Client: 1\nClient-Certificate: mine\nX-SSL: 1\n\
+                    Connection: X-SSL-Client-Verify";
+        let own = "Client-Certificate: mine\nX-SSL: 1\n";
+        assert_eq!(requested(text, &peer(), false), format!("{own}{OWN}"));
+        assert_eq!(requested(text, &Client { proves: true, ..trusted() }, false), format!("{own}{OWN}"));
+        let passed = requested(text, &trusted(), false);
+        assert!(
+            passed.starts_with(
+                "Client-Cert: :AA==:\nclient-cert-chain: :AA==:\nX-SSL-Client-Verify: SUCCESS\n"
+            ),
+            "{passed}"
+        );
+        assert!(!passed.contains('_'), "{passed}");
     }
 
     #[test]

@@ -279,6 +279,7 @@ impl Forwarder {
             asked: None,
             asked_host: None,
             sni: connection.sni.clone(),
+            proof: connection.proof.clone(),
             user: None,
             permits: Vec::new(),
             route: None,

@@ -65,6 +65,7 @@ pub(super) fn plan(
         peer: connection.peer,
         https: connection.https,
         sni: connection.sni.as_deref(),
+        certificate: connection.proof.as_ref().and_then(|proof| proof.certificate.as_ref()),
         user: record.user.as_deref(),
         answered: None,
     };
@@ -138,6 +139,9 @@ pub(super) fn plan(
         record.asked_host = Some(std::mem::replace(&mut head.authority, host));
     }
     headers::request(head, &headers::client(view, connection), waiting.upgrade);
+    if let Some(proof) = &connection.proof {
+        proof.tell(&mut head.headers);
+    }
     if waiting.body.awaits_continue() {
         head.headers.append("Expect", "100-continue");
     }
@@ -164,11 +168,13 @@ fn preflight(more: &More, head: &RequestHead, noted: &mut Noted) -> Option<Respo
 }
 
 /// A client that asked for one certificate may not use the connection for a host of another (RFC 9110 7.4).
-/// Without SNI there was no choice, and nothing is refused.
+/// Without SNI there was no choice, and nothing is refused. What it was asked to prove has to be what the host wants.
 fn check_certificate(view: &View, connection: &Connection, host: &str) -> Result<(), Error> {
-    let (Some(sni), Some(tls)) = (&connection.sni, &view.listener(connection.listener).tls) else {
-        return Ok(());
-    };
+    let Some(tls) = &view.listener(connection.listener).tls else { return Ok(()) };
+    if !tls.admits(connection.proof.as_deref(), host) {
+        return Err(Error::Misdirected);
+    }
+    let Some(sni) = &connection.sni else { return Ok(()) };
     if tls.shelf.index().is_same(sni, host) { Ok(()) } else { Err(Error::Misdirected) }
 }
 

@@ -254,11 +254,13 @@ fn front(input: &[u8], left: u64, most: usize) -> (usize, u64) {
 /// Fields that decide about framing, routing, authentication, or how content is processed (RFC 9110 6.5.1):
 /// whoever merges trailers into the head would obey them after everybody else has passed the message.
 pub(crate) fn forbidden_trailer(name: &[u8]) -> bool {
-    const FORBIDDEN: [&str; 34] = [
+    const FORBIDDEN: [&str; 36] = [
         "accept-encoding",
         "age",
         "authorization",
         "cache-control",
+        "client-cert",
+        "client-cert-chain",
         "connection",
         "content-encoding",
         "content-length",
@@ -290,8 +292,10 @@ pub(crate) fn forbidden_trailer(name: &[u8]) -> bool {
         "upgrade",
         "www-authenticate",
     ];
-    let forwarded = name.get(..12).is_some_and(|start| is(start, b"x-forwarded-"));
-    forwarded || FORBIDDEN.iter().any(|forbidden| is(name, forbidden.as_bytes()))
+    let start = name.get(..12).unwrap_or_default();
+    is(start, b"x-forwarded-")
+        || is(start, b"x-ssl-client")
+        || FORBIDDEN.iter().any(|forbidden| is(name, forbidden.as_bytes()))
 }
 
 #[cfg(test)]
@@ -399,7 +403,8 @@ mod tests {
     #[test]
     fn trailers_come_without_those_that_do_not_belong_there() {
         let text =
-            b"0\r\ngrpc-status: 0\r\nHost: a\r\nX-Forwarded-For: b\r\nset-cookie: c\r\nEtag: \"d\"\r\n\r\n";
+            b"0\r\ngrpc-status: 0\r\nHost: a\r\nX-Forwarded-For: b\r\nset-cookie: c\r\nEtag: \"d\"\r\n\
+              X-SSL-Client-Verify: SUCCESS\r\nClient-Cert: :AA==:\r\n\r\n";
         let (_, trailers, _) = run(Framing::Chunked, text).unwrap();
         let trailers = trailers.unwrap();
         let expected = [(&b"grpc-status"[..], &b"0"[..]), (b"Etag", b"\"d\"")];

@@ -23,9 +23,10 @@ use crate::drain::Draining;
 use crate::error::Error;
 use crate::limit::{Permit, client_network};
 use crate::message::AddressText;
-use crate::net::{Io, Stream, TlsStream};
+use crate::net::{Io, Stream};
 use crate::spread::{Accepted, Seat, Spread};
 use crate::state::{ListenerState, View};
+use crate::tls::Proof;
 
 /// How long to wait when the process has no descriptor left for another connection.
 const EXHAUSTED: Duration = Duration::from_millis(50);
@@ -39,6 +40,8 @@ pub(crate) struct Connection {
     pub(crate) https: bool,
     /// The name the client asked for, in lower case.
     pub(crate) sni: Option<Rc<str>>,
+    /// What the client has proven, where it was asked for a certificate.
+    pub(crate) proof: Option<Rc<Proof>>,
 }
 
 /// A listening socket as one worker sees it.
@@ -148,15 +151,18 @@ async fn serve<H>(
     let state = view.listener(listener);
     let limits = state.limits.clone();
     let Some(tls) = &state.tls else {
-        let connection =
-            Connection { listener, peer, address: AddressText::of(peer.ip()), https: false, sni: None };
+        let address = AddressText::of(peer.ip());
+        let connection = Connection { listener, peer, address, https: false, sni: None, proof: None };
         return h1::serve(Io::new(Stream::Plain(stream)), &limits, &*handler, &connection, draining).await;
     };
-    let handshake = TlsStream::accept(stream, Arc::clone(tls.config_for(None)));
-    let Ok(Ok(stream)) = tokio::time::timeout(limits.header_timeout, handshake).await else { return };
+    let handshake = tls.accept(stream);
+    let Ok(Ok((stream, proof))) = tokio::time::timeout(limits.header_timeout, handshake).await else {
+        return;
+    };
     let sni = stream.server_name().map(|name| Rc::from(name.to_ascii_lowercase()));
     let is_h2 = stream.protocol() == Some(b"h2");
-    let connection = Connection { listener, peer, address: AddressText::of(peer.ip()), https: true, sni };
+    let connection =
+        Connection { listener, peer, address: AddressText::of(peer.ip()), https: true, sni, proof };
     let stream = Stream::Tls(Box::new(stream));
     if is_h2 {
         h2::serve(stream, &limits, handler, Rc::new(connection), draining).await;

@@ -2,12 +2,14 @@
 //! an HTTP library, so that the codec on either side can be replaced.
 
 mod address;
+mod certificate;
 mod headers;
 mod spare;
 
 use http::{Method, StatusCode};
 
 pub use self::address::AddressText;
+pub use self::certificate::ClientCertificate;
 pub use self::headers::Headers;
 
 /// Whether a token or a checked field value is `lower`, which is in lower case, whatever the case of its letters.

@@ -6,8 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::{AcceptedAlert, Acceptor};
+use rustls::{ClientConfig, ClientConnection, Connection, HandshakeKind, ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -31,6 +32,37 @@ impl TlsStream {
     pub(crate) async fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
         let session = ServerConnection::new(config).map_err(io::Error::other)?;
         Self::begin(tcp, session.into()).await
+    }
+
+    /// Makes a handshake with a client as the name that it asks for (SNI) wants.
+    ///
+    /// # Errors
+    /// As [`Self::accept`].
+    pub(crate) async fn accept_by(
+        mut tcp: TcpStream,
+        choose: impl FnOnce(Option<&str>) -> Arc<ServerConfig>,
+    ) -> io::Result<Self> {
+        let mut acceptor = Acceptor::default();
+        let accepted = loop {
+            let read =
+                std::future::poll_fn(|cx| match acceptor.read_tls(&mut Blocking { tcp: &mut tcp, cx }) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+                    read => Poll::Ready(read),
+                });
+            if read.await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            match acceptor.accept() {
+                Ok(None) => {}
+                Ok(Some(accepted)) => break accepted,
+                Err((error, alert)) => return Err(refuse(&mut tcp, error, alert)),
+            }
+        };
+        let config = choose(accepted.client_hello().server_name());
+        match accepted.into_connection(config) {
+            Ok(session) => Self::begin(tcp, session.into()).await,
+            Err((error, alert)) => Err(refuse(&mut tcp, error, alert)),
+        }
     }
 
     /// Makes a handshake with a server, whose certificate is to be for `name`.
@@ -74,6 +106,16 @@ impl TlsStream {
             Connection::Server(session) => session.server_name(),
             Connection::Client(_) => None,
         }
+    }
+
+    /// The certificates that the other side has shown.
+    pub(crate) fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
+        self.session.peer_certificates()
+    }
+
+    /// Whether an earlier session was taken up again.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.session.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// The protocol that the two have agreed on (ALPN).
@@ -214,6 +256,13 @@ impl AsyncWrite for TlsStream {
         ready!(this.poll_goodbye(cx))?;
         Pin::new(&mut this.tcp).poll_shutdown(cx)
     }
+}
+
+/// Tells a client why there is no handshake, as far as the socket takes it at once.
+fn refuse(tcp: &mut TcpStream, error: rustls::Error, mut alert: AcceptedAlert) -> io::Error {
+    // Whether it arrives makes no difference any more.
+    let _ = alert.write(&mut Blocking { tcp, cx: &mut Context::from_waker(Waker::noop()) });
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 /// The TCP connection as rustls wants it.

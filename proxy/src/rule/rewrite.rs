@@ -91,6 +91,7 @@ mod tests {
             peer: ([127, 0, 0, 1], 1).into(),
             https: false,
             sni: None,
+            certificate: None,
             user: None,
             answered: None,
         };

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::message::RequestHead;
+use crate::message::{ClientCertificate, RequestHead};
 
 /// What the variables stand for.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +24,8 @@ pub struct Facts<'a> {
     pub https: bool,
     /// Name the client asked for in the TLS handshake.
     pub sni: Option<&'a str>,
+    /// The certificate that the client has shown.
+    pub certificate: Option<&'a ClientCertificate>,
     /// The name the client has proven to have.
     pub user: Option<&'a str>,
     /// What became of the request; none before there is a response.
@@ -99,6 +101,7 @@ enum Variable {
     Peer,
     PeerPort,
     ServerName,
+    Certificate(OfCertificate),
     User,
     Status,
     Upstream,
@@ -107,14 +110,28 @@ enum Variable {
     Cookie(Box<str>),
 }
 
+/// What is told about the client's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OfCertificate {
+    Verify,
+    Subject,
+    Issuer,
+    Serial,
+    Fingerprint,
+    Start,
+    End,
+    EscapedPem,
+}
+
 /// Why a text is no template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     /// A name that stands for nothing.
     #[error(
         "there is no variable `${0}`: known are $host, $http_host, $scheme, $uri, $request_uri, $args, $is_args, \
-         $request_method, $remote_addr, $realip_remote_addr, $realip_remote_port, $ssl_server_name, $remote_user, $status, \
-         $upstream_addr, $http_NAME, $arg_NAME, $cookie_NAME"
+         $request_method, $remote_addr, $realip_remote_addr, $realip_remote_port, $ssl_server_name, \
+         $ssl_client_verify, $ssl_client_s_dn, $ssl_client_i_dn, $ssl_client_serial, $ssl_client_fingerprint, \
+         $ssl_client_v_start, $ssl_client_v_end, $ssl_client_escaped_cert, $remote_user, $status, $upstream_addr, $http_NAME, $arg_NAME, $cookie_NAME"
     )]
     Unknown(String),
     /// A capture that the regular expression does not have.
@@ -231,6 +248,14 @@ impl Variable {
             "realip_remote_addr" => Self::Peer,
             "realip_remote_port" => Self::PeerPort,
             "ssl_server_name" => Self::ServerName,
+            "ssl_client_verify" => Self::Certificate(OfCertificate::Verify),
+            "ssl_client_s_dn" => Self::Certificate(OfCertificate::Subject),
+            "ssl_client_i_dn" => Self::Certificate(OfCertificate::Issuer),
+            "ssl_client_serial" => Self::Certificate(OfCertificate::Serial),
+            "ssl_client_fingerprint" => Self::Certificate(OfCertificate::Fingerprint),
+            "ssl_client_v_start" => Self::Certificate(OfCertificate::Start),
+            "ssl_client_v_end" => Self::Certificate(OfCertificate::End),
+            "ssl_client_escaped_cert" => Self::Certificate(OfCertificate::EscapedPem),
             "remote_user" => Self::User,
             "status" => Self::Status,
             "upstream_addr" => Self::Upstream,
@@ -264,6 +289,7 @@ impl Variable {
             Self::Peer => return shown(&facts.peer.ip().to_canonical()),
             Self::PeerPort => return shown(&facts.peer.port()),
             Self::ServerName => facts.sni.unwrap_or_default().as_bytes(),
+            Self::Certificate(what) => return what.render(facts, out),
             Self::User => facts.user.unwrap_or_default().as_bytes(),
             Self::Status => return facts.answered.map_or((), |answered| shown(&answered.status)),
             Self::Upstream => match facts.answered.and_then(|answered| answered.server) {
@@ -275,6 +301,26 @@ impl Variable {
             Self::Cookie(name) => cookie(facts.head, name).unwrap_or_default(),
         };
         out.extend_from_slice(text);
+    }
+}
+
+impl OfCertificate {
+    fn render(self, facts: &Facts<'_>, out: &mut Vec<u8>) {
+        let text = match (self, facts.certificate) {
+            (Self::Verify, Some(_)) => "SUCCESS",
+            (Self::Verify, None) if facts.https => "NONE",
+            (_, None) => "",
+            (Self::Subject, Some(certificate)) => &certificate.subject,
+            (Self::Issuer, Some(certificate)) => &certificate.issuer,
+            (Self::Serial, Some(certificate)) => &certificate.serial,
+            (Self::Fingerprint, Some(certificate)) => &certificate.fingerprint,
+            (Self::Start, Some(certificate)) => &certificate.not_before,
+            (Self::End, Some(certificate)) => &certificate.not_after,
+            (Self::EscapedPem, Some(certificate)) => {
+                return out.extend_from_slice(certificate.escaped_pem().as_bytes());
+            }
+        };
+        out.extend_from_slice(text.as_bytes());
     }
 }
 
@@ -301,6 +347,15 @@ mod tests {
     fn rendered(text: &str, escape: Escape) -> String {
         let mut head = head("GET", "/a%20b?x=1&y", "Cookie: s=1; t=2=3\nX-One-Two: v\nEvil: a \"b'&\\#é");
         head.authority = "A.test:8443".into();
+        let certificate = ClientCertificate {
+            subject: "CN=ann".into(),
+            issuer: "CN=CA".into(),
+            serial: "0A".into(),
+            fingerprint: "ab".into(),
+            not_before: "then".into(),
+            not_after: "later".into(),
+            base64: "AA+=".into(),
+        };
         let facts = Facts {
             head: &head,
             asked: &head.target,
@@ -310,6 +365,7 @@ mod tests {
             peer: "[::ffff:10.0.0.1]:4000".parse().unwrap(),
             https: true,
             sni: None,
+            certificate: Some(&certificate),
             user: Some("ann"),
             answered: Some(Answered { status: 200, server: Some("10.0.0.9:80".parse().unwrap()) }),
         };
@@ -324,6 +380,13 @@ mod tests {
             ("$request_method $remote_addr", "GET 192.0.2.7"),
             ("$realip_remote_addr:$realip_remote_port", "10.0.0.1:4000"),
             ("[$ssl_server_name]", "[]"),
+            ("$ssl_client_verify $ssl_client_s_dn $ssl_client_i_dn", "SUCCESS CN=ann CN=CA"),
+            ("$ssl_client_serial $ssl_client_fingerprint", "0A ab"),
+            ("$ssl_client_v_start $ssl_client_v_end", "then later"),
+            (
+                "$ssl_client_escaped_cert",
+                "-----BEGIN%20CERTIFICATE-----%0AAA%2B%3D%0A-----END%20CERTIFICATE-----%0A",
+            ),
             ("$remote_user", "ann"),
             ("$status $upstream_addr", "200 10.0.0.9:80"),
             ("$http_x_one_two,$http_none", "v,"),

@@ -54,6 +54,21 @@ const TABLE: &[(&str, &str, &str)] = &[
         "127.0.0.1:1 is the address of `web` already",
     ),
     ("\"127.0.0.1:0\"}]\np", "»\"127.0.0.1:0\", tls: {}}]\np", "`tls` names no certificate\n"),
+    (
+        "\"127.0.0.1:0\"}]\np",
+        "\"127.0.0.1:0\", tls: {development: {}, client_certificates: [{ca: »no/such/file}]}}]\np",
+        "cannot read `no/such/file`",
+    ),
+    (
+        "\"127.0.0.1:0\"}]\np",
+        "\"127.0.0.1:0\", tls: {development: {}, client_certificates: [{ca: »config.yaml}]}}]\np",
+        "this file holds no certificates of authorities\n",
+    ),
+    (
+        "\"127.0.0.1:0\"}]\np",
+        "\"127.0.0.1:0\", tls: {development: {}, client_certificates: [{domains: [»\"a b\"], ca: a}]}}]\np",
+        "the domain `a b` cannot be used\n",
+    ),
     ("pool: shop", "pool: »shpo", "there is no pool named `shpo`\n"),
     ("[\"*\"], rules", "[\"*\"], listeners: [»wbe], rules", "there is no listener named `wbe`\n"),
     ("name: shop", "name: shop, tunnel: »gre0", "there is no tunnel named `gre0`\n"),

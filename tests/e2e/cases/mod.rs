@@ -7,6 +7,7 @@ mod bodies;
 mod capacity;
 mod certificates;
 mod cli;
+mod client_certificates;
 mod compression;
 mod config_errors;
 mod docker;
@@ -63,6 +64,7 @@ pub(crate) fn all() -> Vec<Case> {
         capacity::cases(),
         certificates::cases(),
         cli::cases(),
+        client_certificates::cases(),
         compression::cases(),
         config_errors::cases(),
         docker::cases(),

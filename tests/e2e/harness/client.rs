@@ -4,9 +4,11 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, StreamOwned};
 
+use super::certificates::Issued;
 use super::credulous::Credulous;
 use super::http1::{Head, Request, Response, Wire};
 use super::wait::PATIENCE;
@@ -18,12 +20,14 @@ pub(crate) struct Tls {
     name: Option<String>,
     protocols: Vec<Vec<u8>>,
     version: Option<&'static rustls::SupportedProtocolVersion>,
+    shown: Option<(CertificateDer<'static>, Arc<PrivateKeyDer<'static>>)>,
 }
 
 impl Tls {
     /// Trusts these alone; asks for `localhost`, offers no protocol.
     pub(crate) fn trusting(roots: RootCertStore) -> Self {
-        Self { roots: Some(roots), name: Some("localhost".into()), protocols: Vec::new(), version: None }
+        let name = Some("localhost".into());
+        Self { roots: Some(roots), name, protocols: Vec::new(), version: None, shown: None }
     }
 
     /// Trusts any certificate.
@@ -51,6 +55,12 @@ impl Tls {
         Self { version: Some(version), ..self }
     }
 
+    /// Shows this certificate when asked for one.
+    pub(crate) fn show(self, issued: &Issued) -> Self {
+        let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
+        Self { shown: Some((issued.der.clone(), Arc::new(key))), ..self }
+    }
+
     /// As rustls wants it.
     pub(crate) fn config(&self) -> Arc<ClientConfig> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -63,7 +73,12 @@ impl Tls {
             Some(roots) => builder.with_root_certificates(roots.clone()),
             None => builder.dangerous().with_custom_certificate_verifier(Credulous::new(provider)),
         };
-        let mut config = builder.with_no_client_auth();
+        let mut config = match &self.shown {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                builder.with_client_auth_cert(vec![certificate.clone()], key.clone_key()).unwrap()
+            }
+        };
         config.alpn_protocols.clone_from(&self.protocols);
         config.enable_sni = self.name.is_some();
         Arc::new(config)
@@ -131,7 +146,16 @@ impl Client {
 
     /// TLS.
     pub(crate) fn try_tls(address: SocketAddr, tls: &Tls) -> io::Result<Self> {
-        let mut session = ClientConnection::new(tls.config(), tls.server_name()).unwrap();
+        Self::with_config(address, tls.config(), tls.server_name())
+    }
+
+    /// TLS by a configuration that remembers sessions from one connection to the next.
+    pub(crate) fn with_config(
+        address: SocketAddr,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> io::Result<Self> {
+        let mut session = ClientConnection::new(config, name).unwrap();
         let mut socket = tcp(address);
         while session.is_handshaking() {
             session.complete_io(&mut socket)?;
@@ -154,6 +178,11 @@ impl Client {
     /// The protocol that was agreed on (ALPN).
     pub(crate) fn protocol(&self) -> Option<String> {
         self.session().alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned())
+    }
+
+    /// Whether an earlier session was taken up again.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.session().handshake_kind() == Some(rustls::HandshakeKind::Resumed)
     }
 
     /// The version of TLS.

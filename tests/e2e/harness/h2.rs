@@ -1,11 +1,14 @@
 //! A client of HTTP/2, over TLS with ALPN.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::HeaderMap;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -23,6 +26,8 @@ pub(crate) struct H2 {
     sender: SendRequest<Bytes>,
     /// Ends with the connection.
     pub(crate) connection: JoinHandle<Result<(), h2::Error>>,
+    /// Whether an earlier session was taken up again.
+    pub(crate) resumed: bool,
 }
 
 /// A whole response.
@@ -48,14 +53,37 @@ impl Answer {
 impl H2 {
     /// Connects with large windows.
     pub(crate) async fn connect(address: SocketAddr, tls: &Tls) -> Self {
-        let connector = tokio_rustls::TlsConnector::from(tls.clone().offer(&["h2"]).config());
+        let config = tls.clone().offer(&["h2"]).config();
+        Self::with_config(address, config, tls.server_name()).await.unwrap()
+    }
+
+    /// Connects with a configuration that offers `h2` and remembers sessions; says what went wrong.
+    pub(crate) async fn with_config(
+        address: SocketAddr,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<Self, String> {
         let socket = TcpStream::connect(address).await.unwrap();
-        let stream = connector.connect(tls.server_name(), socket).await.unwrap();
-        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        let stream = tokio_rustls::TlsConnector::from(config).connect(name, socket).await;
+        let stream = stream.map_err(|error| error.to_string())?;
+        let session = stream.get_ref().1;
+        assert_eq!(session.alpn_protocol(), Some(&b"h2"[..]));
+        let resumed = session.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
         let mut builder = h2::client::Builder::new();
         builder.initial_window_size(4 << 20).initial_connection_window_size(8 << 20);
-        let (sender, connection) = builder.handshake(stream).await.unwrap();
-        Self { sender, connection: tokio::spawn(connection) }
+        let (sender, connection) = builder.handshake(stream).await.map_err(|error| error.to_string())?;
+        Ok(Self { sender, connection: tokio::spawn(connection), resumed })
+    }
+
+    /// The status of a GET, or what went wrong.
+    pub(crate) async fn try_get(&mut self, url: &str) -> Result<u16, String> {
+        let text = |error: h2::Error| error.to_string();
+        std::future::poll_fn(|cx| self.sender.poll_ready(cx)).await.map_err(text)?;
+        let request = http::Request::get(url).body(()).unwrap();
+        let (response, _) = self.sender.send_request(request, true).map_err(text)?;
+        let (head, mut stream) = response.await.map_err(text)?.into_parts();
+        read_body(&mut stream).await.map_err(text)?;
+        Ok(head.status.as_u16())
     }
 
     /// Begins a request; more content is to follow unless `end`.
