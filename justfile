@@ -66,6 +66,11 @@ soak *OPTIONS:
     cargo build --locked --profile dist
     benches/soak.py {{OPTIONS}}
 
+# What testssl.sh and sslyze say about TLS of the default configuration: nothing (`.ci/run install` gets both)
+scan:
+    cargo build --locked
+    tests/scanners.py --binary target/debug/ingre
+
 # Nanoseconds per operation of the pure modules
 bench-micro:
     cargo bench --locked -p proxy -p encap --bench micro
@@ -93,4 +98,4 @@ flame *OPTIONS:
     benches/flame.py --binary target/flame/dist/ingre --out target/flame {{OPTIONS}}
 
 # The slow things
-full: ci fuzz deny image
+full: ci fuzz deny scan image

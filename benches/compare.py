@@ -32,14 +32,14 @@ def main():
     with peers.Workshop() as workshop:
         workshop.make_certificate()
         origin = peers.start_origin(workshop, LOAD_CORE)
-        makers = {"ingre": peers.ingre(options.binary), "nginx": peers.nginx, "HAProxy": peers.haproxy}
+        makers = {"ingre": peers.ingre(options.binary), "nginx": peers.nginx(), "HAProxy": peers.haproxy()}
         if options.access_log:
             makers[LOGGED] = peers.ingre(options.binary, logged=True)
         proxies = [peers.Proxy(workshop, name, PROXY_CORE, origin, make) for name, make in makers.items()]
         load = Load(workshop, LOAD_CORE)
         rows = []
         for name in options.scenarios:
-            rows += rows_of(SCENARIOS[name], measure(load, name, proxies, options))
+            rows += rows_of(SCENARIOS[name], measure(load, name, SCENARIOS[name], proxies, options))
         text = document(rows, options)
     print(text, end="")
     if options.markdown:
@@ -70,25 +70,24 @@ def arguments():
 
 # --------------------------------------------------------------------------------------------------------- measure
 
-def measure(load, name, proxies, options):
+def measure(load, name, scenario, proxies, options):
     """One list per proxy with (work per CPU-second, p99) of each round, `None` where a round has failed."""
-    scenario = SCENARIOS[name]
     proxies = [proxy for proxy in proxies if proxy.name != LOGGED or scenario.unit == "requests"]
     results = {proxy.name: [] for proxy in proxies}
     for proxy in proxies:
         # Connections to the origin, memory, caches.
-        one(load, name, proxy, 1)
+        one(load, name, scenario, proxy, 1)
     print(f"{name}: warmed up", file=sys.stderr)
     for _ in range(options.rounds):
         for proxy in proxies:
-            results[proxy.name].append(one(load, name, proxy, options.secs))
+            results[proxy.name].append(one(load, name, scenario, proxy, options.secs))
     return results
 
 
-def one(load, name, proxy, seconds):
+def one(load, name, scenario, proxy, seconds):
     cpu, wall = peers.cpu_seconds(proxy.process.pid), time.monotonic()
     try:
-        done = SCENARIOS[name].run(load, proxy, seconds)
+        done = scenario.run(load, proxy, seconds)
     except RuntimeError as error:
         print(f"{name}, {proxy.name}: {error}", file=sys.stderr)
         return None
@@ -132,16 +131,27 @@ def show(value, form):
 
 
 def document(rows, options):
-    versions = [first_line(options.binary, "version"), first_line("nginx", "-v").partition("version: ")[2].replace("/", " "),
-                "HAProxy " + first_line("haproxy", "-v").split()[2].partition("-")[0]]
+    versions = [first_line(options.binary, "version"), nginx_version(["nginx"]), haproxy_version(["haproxy"])]
     head = ["", "ingre per CPU-second", "÷ nginx", "÷ HAProxy", "p99 ms: ingre / nginx / HAProxy"]
+    return table(versions, options, head, rows)
+
+
+def table(versions, options, head, rows):
     lines = [f"{date.today()}, Linux {os.uname().release}, {cpu_model()}; {', '.join(versions)}; rounds: "
-             f"{options.rounds} x {options.secs} s, medians.", "", line(head), line(["---", "--:", "--:", "--:", "--:"]), *map(line, rows)]
+             f"{options.rounds} x {options.secs} s, medians.", "", line(head), line(["---", *["--:"] * (len(head) - 1)]), *map(line, rows)]
     return "\n".join(lines) + "\n"
 
 
 def line(cells):
     return f"| {' | '.join(cells)} |"
+
+
+def nginx_version(program):
+    return first_line(*program, "-v").partition("version: ")[2].replace("/", " ")
+
+
+def haproxy_version(program):
+    return "HAProxy " + first_line(*program, "-v").split()[2].partition("-")[0]
 
 
 def first_line(*command):

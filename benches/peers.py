@@ -118,7 +118,7 @@ class Workshop:
 
     def make_certificate(self):
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                        "-days", "30", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+                        "-days", "30", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE",
                         "-keyout", self.key, "-out", self.cert], check=True, capture_output=True)
 
 
@@ -178,33 +178,51 @@ def ingre(binary, logged=False):
     return make
 
 
-def nginx(proxy, values):
+def nginx(program=("nginx",), quic=False):
     """Request bodies are streamed and nothing goes to a file, as in the two others; HTTP/1.1 and kept connections to the
-    origin, which are not nginx's defaults; TLS records as large as they can be."""
-    config = proxy.dir / "nginx.conf"
-    config.write_text(nginx_config(proxy.dir, f"""
+    origin, which are not nginx's defaults; TLS records as large as they can be. `quic` needs 1.25 and has no HTTP/2."""
+    def make(proxy, values):
+        https = f"127.0.0.1:{proxy.https}"
+        listen = f"listen {https} quic reuseport; listen {https} ssl" if quic else f"listen {https} ssl http2 backlog=4096"
+        config = proxy.dir / "nginx.conf"
+        config.write_text(nginx_config(proxy.dir, nginx_site(proxy, values, listen)))
+        return nginx_command(config, program)
+    return make
+
+
+def nginx_site(proxy, values, listen):
+    return f"""
   client_max_body_size 0; client_body_buffer_size 256k; http2_max_concurrent_streams 256; http2_recv_buffer_size 1m;
   ssl_certificate {values['cert']}; ssl_certificate_key {values['key']}; ssl_protocols TLSv1.2 TLSv1.3; ssl_buffer_size 16k;
   ssl_session_cache shared:tls:20m; proxy_http_version 1.1; proxy_request_buffering off; proxy_max_temp_file_size 0;
   proxy_buffer_size 16k; proxy_buffers 8 64k; proxy_busy_buffers_size 128k;
   upstream origin {{ server {values['upstream']}; keepalive 1024; keepalive_requests 1000000000; keepalive_timeout 1h; }}
   server {{
-    listen 127.0.0.1:{proxy.http} backlog=4096; listen 127.0.0.1:{proxy.https} ssl http2 backlog=4096;
+    listen 127.0.0.1:{proxy.http} backlog=4096; {listen};
     location / {{
-      proxy_pass http://origin; proxy_set_header Host $http_host; proxy_set_header Connection "";
+      proxy_pass http://origin; proxy_set_header Host $host; proxy_set_header Connection "";
       proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme;
       proxy_set_header X-Real-IP $remote_addr;
     }}
-  }}"""))
-    return nginx_command(config)
+  }}"""
 
 
-def haproxy(proxy, values):
-    """`bufsize` holds two TLS records; `http-reuse always` shares the connections to the origin, as the two others do."""
-    both = proxy.dir / "site.pem"
-    both.write_text(values["cert"].read_text() + values["key"].read_text())
-    config = proxy.dir / "haproxy.cfg"
-    config.write_text(f"""global
+def haproxy(program=("haproxy",), quic=False):
+    """`bufsize` holds two TLS records; `http-reuse always` shares the connections to the origin, as the two others do.
+    `quic` needs 2.6 that is built with it; with Debian's OpenSSL it has to be allowed."""
+    def make(proxy, values):
+        both = proxy.dir / "site.pem"
+        both.write_text(values["cert"].read_text() + values["key"].read_text())
+        config = proxy.dir / "haproxy.cfg"
+        bind = f"bind quic4@127.0.0.1:{proxy.https} ssl crt {both} alpn h3" if quic else ""
+        config.write_text(haproxy_config(proxy, values, both, "limited-quic" if quic else "", bind))
+        return [*program, "-db", "-q", "-f", str(config)]
+    return make
+
+
+def haproxy_config(proxy, values, both, more, bind):
+    return f"""global
+  {more}
   nbthread 1
   maxconn 4096
   no strict-limits
@@ -220,14 +238,14 @@ defaults
 frontend clients
   bind 127.0.0.1:{proxy.http} backlog 4096
   bind 127.0.0.1:{proxy.https} backlog 4096 ssl crt {both} alpn h2,http/1.1
+  {bind}
   option forwardfor
   http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]
   http-request set-header X-Real-IP %[src]
   default_backend origin
 backend origin
   server origin {values['upstream']} pool-max-conn 1024 pool-purge-delay 1h
-""")
-    return ["haproxy", "-db", "-q", "-f", str(config)]
+"""
 
 
 # ---------------------------------------------------------------------------------------------------------- origin
@@ -267,5 +285,5 @@ http {{
 """
 
 
-def nginx_command(config):
-    return ["nginx", "-p", str(config.parent), "-e", str(config.parent / "error.log"), "-c", str(config)]
+def nginx_command(config, program=("nginx",)):
+    return [*program, "-p", str(config.parent), "-e", str(config.parent / "error.log"), "-c", str(config)]

@@ -32,6 +32,8 @@ pub(crate) fn add(counter: &AtomicU64, number: u64) {
     counter.store(counter.load(Ordering::Relaxed) + number, Ordering::Relaxed);
 }
 
+/// How often, by reason.
+type Reasons = Mutex<BTreeMap<&'static str, u64>>;
 type ByName = Mutex<HashMap<String, Arc<Series>>>;
 
 /// The counters of one worker.
@@ -39,7 +41,11 @@ type ByName = Mutex<HashMap<String, Arc<Series>>>;
 pub(crate) struct Shard {
     listeners: ByName,
     pools: ByName,
-    failures: Mutex<BTreeMap<&'static str, u64>>,
+    failures: Reasons,
+    handshake_failures: Reasons,
+    /// TLS handshakes with clients so far: whole ones, and those that took a session up again.
+    pub(crate) handshakes_full: AtomicU64,
+    pub(crate) handshakes_resumed: AtomicU64,
     /// Connections accepted so far, and closed so far.
     pub(crate) accepted: AtomicU64,
     pub(crate) closed: AtomicU64,
@@ -81,13 +87,22 @@ impl Shard {
 
     /// Counts a failure by its reason.
     pub(crate) fn failed(&self, error: &Error) {
-        *self.failures.lock().unwrap_or_else(PoisonError::into_inner).entry(error.code()).or_default() += 1;
+        count(&self.failures, error.code());
+    }
+
+    /// Counts a TLS handshake that has failed.
+    pub(crate) fn handshake_failed(&self, reason: &'static str) {
+        count(&self.handshake_failures, reason);
     }
 
     fn series(of: &ByName, name: &str) -> Arc<Series> {
         let mut all = of.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(all.entry(name.to_owned()).or_default())
     }
+}
+
+fn count(reasons: &Reasons, reason: &'static str) {
+    *reasons.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += 1;
 }
 
 /// Everything in the Prometheus text format.
@@ -138,7 +153,14 @@ pub(crate) fn render(
     page.classes("ingre_pool_requests_total", "Requests by pool and class of status.", "pool", shards, |s| {
         &s.pools
     });
-    page.failures(shards);
+    page.reasons("ingre_failures_total", "Requests that failed, by reason.", shards, |s| &s.failures);
+    page.handshakes(sum(|s| &s.handshakes_full), sum(|s| &s.handshakes_resumed));
+    page.reasons(
+        "ingre_tls_handshake_failures_total",
+        "TLS handshakes with clients that failed, by reason.",
+        shards,
+        |s| &s.handshake_failures,
+    );
     page.health(snapshot.health());
     page.balance(snapshot);
     page.names(names);
@@ -194,12 +216,23 @@ impl Page<'_> {
         }
     }
 
-    fn failures(&mut self, shards: &[Arc<Shard>]) {
-        let name = "ingre_failures_total";
-        self.head(name, "counter", "Requests that failed, by reason.");
+    fn handshakes(&mut self, full: u64, resumed: u64) {
+        let name = "ingre_tls_handshakes_total";
+        self.head(
+            name,
+            "counter",
+            "TLS handshakes with clients: whole ones, and those of a session that is taken up again.",
+        );
+        for (kind, count) in [("full", full), ("resumed", resumed)] {
+            let _ = writeln!(self.0, "{name}{{kind=\"{kind}\"}} {count}");
+        }
+    }
+
+    fn reasons(&mut self, name: &str, help: &str, shards: &[Arc<Shard>], of: fn(&Shard) -> &Reasons) {
+        self.head(name, "counter", help);
         let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
         for shard in shards {
-            for (reason, count) in shard.failures.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            for (reason, count) in of(shard).lock().unwrap_or_else(PoisonError::into_inner).iter() {
                 *sums.entry(reason).or_default() += count;
             }
         }

@@ -6,6 +6,7 @@
 mod admission;
 mod client_certificate;
 mod rule;
+mod tls_settings;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use yaml::{ByteSize, Setting};
 pub use self::admission::*;
 pub use self::client_certificate::*;
 pub use self::rule::*;
+pub use self::tls_settings::*;
 use super::ServerAddress;
 use super::upstream::TlsVersion;
 
@@ -86,6 +88,12 @@ pub struct TlsFile {
     /// Clients that have to show a certificate themselves (mTLS), by domain. Default: none.
     #[serde(default)]
     pub client_certificates: Vec<ClientCertificatesFile>,
+    /// What is offered, by Mozilla's names: `intermediate` (TLS 1.2 and 1.3) or `modern` (1.3 alone). Default: intermediate.
+    pub policy: Option<TlsPolicyFile>,
+    /// Oldest version of TLS: 1.2 or 1.3. Default: that of the policy.
+    pub min_version: Option<Setting<TlsVersion>>,
+    /// What clients keep so that their next handshake is a short one. Default: tickets sealed by a secret of this process.
+    pub session_tickets: Option<SessionTicketsFile>,
 }
 
 /// A certificate and its private key, both PEM.

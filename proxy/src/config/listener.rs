@@ -10,7 +10,7 @@ use yaml::{ByteSize, Reader};
 
 use super::certificate::{CertificateError, certified_key};
 use super::file::{CertificateFile, HttpsRedirectFile, ListenerFile, TlsFile};
-use super::{Certificate, Development, Listener, Source, Tls, admission, client_certificate};
+use super::{Certificate, Development, Listener, Source, Tls, admission, client_certificate, tls_settings};
 use crate::rule::{Redirect, Template};
 
 const UNREADABLE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -169,7 +169,14 @@ fn read_tls(
         reader.problem(listener.address.at(), "`tls` names no certificate", Some(help.into()));
     }
     let client_certificates = client_certificate::read(&file.client_certificates, base, reader);
-    Tls { certificates, development, client_certificates, http2 }
+    Tls {
+        certificates,
+        development,
+        client_certificates,
+        min_version: tls_settings::read_min_version(file, reader),
+        session_tickets: tls_settings::read_tickets(file.session_tickets.as_ref(), base, reader),
+        http2,
+    }
 }
 
 fn read_certificate(file: &CertificateFile, base: &Path, reader: &mut Reader<'_>) -> Option<Certificate> {

@@ -17,6 +17,7 @@ mod read;
 mod retries;
 mod route;
 mod rule;
+mod tls_settings;
 mod upstream;
 
 use std::net::SocketAddr;
@@ -40,6 +41,7 @@ pub use self::client_certificate::{ClientCertificates, ClientFields, ClientPolic
 pub use self::names::ServerAddress;
 pub(crate) use self::read::show_duration;
 pub use self::read::{Sections, read};
+pub use self::tls_settings::SessionTickets;
 pub use self::upstream::{ClientCertificate, Protocol, TlsVersion, UpstreamTls};
 
 /// Everything the proxy needs to start.
@@ -109,6 +111,10 @@ pub struct Tls {
     pub development: Option<Development>,
     /// Clients that have to show a certificate themselves.
     pub client_certificates: Option<ClientCertificates>,
+    /// The oldest version of TLS.
+    pub min_version: TlsVersion,
+    /// How sessions are taken up again.
+    pub session_tickets: Option<SessionTickets>,
     /// Whether HTTP/2 is offered by ALPN.
     pub http2: bool,
 }

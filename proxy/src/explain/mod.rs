@@ -109,6 +109,14 @@ impl Explained<'_> {
 
         let host = normalise_host(&head.authority).ok_or(Error::Host)?;
         self.check_certificate(&host)?;
+        let clients = self.listener.tls.as_ref().and_then(|tls| tls.client_certificates.as_ref());
+        if let Some(policy) = clients.and_then(|clients| clients.of(&host)) {
+            let required = policy.verifier.client_auth_mandatory();
+            page.line(
+                "TLS",
+                if required { "with a client certificate" } else { "with a client certificate, or without" },
+            );
+        }
         let (path, query) = head.target.split_at(head.target.find('?').unwrap_or(head.target.len()));
         let normal = normalise_path(if path == "*" { "/" } else { path }).map_err(|_| Error::Path)?;
         let facts = Facts {

@@ -224,20 +224,24 @@ fn is_end_to_end(name: &[u8]) -> bool {
 
 /// Fields in which proxies tell who the client is.
 fn is_about_client(name: &[u8]) -> bool {
-    let family = || name.get(..12).is_some_and(|start| is(start, b"x-forwarded-"));
-    match name.len() {
-        9 => is(name, b"x-real-ip") || is(name, b"forwarded"),
-        _ => family() || is_about_certificate(name),
+    match name.first() {
+        Some(b'x' | b'X') => {
+            is(name, b"x-real-ip") || begins(name, b"x-forwarded-") || begins(name, b"x-ssl-client")
+        }
+        Some(b'f' | b'F') => is(name, b"forwarded"),
+        Some(b'c' | b'C') => is(name, b"client-cert") || is(name, b"client-cert-chain"),
+        _ => false,
     }
 }
 
-/// Fields in which proxies tell what certificate the client has.
+/// Those of them that tell what certificate the client has.
 fn is_about_certificate(name: &[u8]) -> bool {
-    match name.len() {
-        11 => is(name, b"client-cert"),
-        17 => is(name, b"client-cert-chain"),
-        _ => name.get(..12).is_some_and(|start| is(start, b"x-ssl-client")),
-    }
+    is(name, b"client-cert") || is(name, b"client-cert-chain") || begins(name, b"x-ssl-client")
+}
+
+/// Whether a name begins with these bytes, which are in lower case.
+fn begins(name: &[u8], lower: &[u8; 12]) -> bool {
+    name.get(..12).is_some_and(|start| is(start, lower))
 }
 
 /// With an underscore, a name means the same to every RS that hands fields on as variables (RFC 3875 4.1.18).

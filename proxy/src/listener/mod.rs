@@ -26,7 +26,7 @@ use crate::message::AddressText;
 use crate::net::{Io, Stream};
 use crate::spread::{Accepted, Seat, Spread};
 use crate::state::{ListenerState, View};
-use crate::tls::Proof;
+use crate::tls::{self, Proof};
 
 /// How long to wait when the process has no descriptor left for another connection.
 const EXHAUSTED: Duration = Duration::from_millis(50);
@@ -150,15 +150,17 @@ async fn serve<H>(
 {
     let state = view.listener(listener);
     let limits = state.limits.clone();
-    let Some(tls) = &state.tls else {
+    let Some(spoken) = &state.tls else {
         let address = AddressText::of(peer.ip());
         let connection = Connection { listener, peer, address, https: false, sni: None, proof: None };
         return h1::serve(Io::new(Stream::Plain(stream)), &limits, &*handler, &connection, draining).await;
     };
-    let handshake = tls.accept(stream);
-    let Ok(Ok((stream, proof))) = tokio::time::timeout(limits.header_timeout, handshake).await else {
-        return;
+    let (stream, proof) = match tokio::time::timeout(limits.header_timeout, spoken.accept(stream)).await {
+        Ok(Ok(accepted)) => accepted,
+        Ok(Err(error)) => return view.handshake_failed(tls::failure(&error)),
+        Err(_) => return view.handshake_failed(tls::TIMEOUT),
     };
+    view.handshake(stream.is_resumed());
     let sni = stream.server_name().map(|name| Rc::from(name.to_ascii_lowercase()));
     let is_h2 = stream.protocol() == Some(b"h2");
     let connection =

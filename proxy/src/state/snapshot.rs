@@ -92,13 +92,13 @@ impl Snapshot {
         let listeners = config
             .listeners
             .iter()
-            .enumerate()
-            .map(|(index, listener)| {
-                let before = previous.and_then(|previous| previous.listeners.get(index)?.tls.as_ref());
+            .map(|listener| {
                 let tls = match &listener.tls {
-                    Some(tls) => Some(TlsState::new(tls, &vault, before).map_err(|error| {
-                        format!("TLS of the listener `{}` cannot be set up: {error}", listener.name)
-                    })?),
+                    Some(tls) => {
+                        Some(TlsState::new(&listener.name, tls, &vault, &random).map_err(|error| {
+                            format!("TLS of the listener `{}` cannot be set up: {error}", listener.name)
+                        })?)
+                    }
                     None => None,
                 };
                 Ok(ListenerState {

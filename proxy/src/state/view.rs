@@ -202,6 +202,16 @@ impl View {
         self.metrics.failed(error);
     }
 
+    /// Counts a TLS handshake that has come to its end.
+    pub(crate) fn handshake(&self, resumed: bool) {
+        add(if resumed { &self.metrics.handshakes_resumed } else { &self.metrics.handshakes_full }, 1);
+    }
+
+    /// Counts a TLS handshake that has failed for this reason.
+    pub(crate) fn handshake_failed(&self, reason: &'static str) {
+        self.metrics.handshake_failed(reason);
+    }
+
     /// Counts a connection for as long as the guard lives.
     pub(crate) fn connection(&self) -> OpenConnection {
         add(&self.metrics.accepted, 1);

@@ -152,7 +152,7 @@ mod tests {
         assert_eq!((told.serial.as_str(), told.not_after.as_str()), ("8A01", "Feb  3 00:00:00 2031 GMT"));
         assert_eq!(told.fingerprint.len(), 64);
         assert!(
-            told.escaped_pem().starts_with("-----BEGIN%20CERTIFICATE-----%0AMII"),
+            told.escaped_pem().starts_with("-----BEGIN%20CERTIFICATE-----%0AMI"),
             "{}",
             told.escaped_pem()
         );

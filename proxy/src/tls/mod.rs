@@ -6,12 +6,15 @@
 
 mod describe;
 mod facts;
+mod failure;
 mod proof;
 mod server;
 mod shelf;
 mod slot;
+mod tickets;
 
 pub(crate) use self::facts::{Facts, date};
+pub(crate) use self::failure::{TIMEOUT, failure};
 pub(crate) use self::proof::Proof;
 pub(crate) use self::server::TlsState;
 pub(crate) use self::shelf::Index;

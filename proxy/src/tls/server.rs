@@ -4,16 +4,18 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
-use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
-use rustls::{CertificateError, ServerConfig};
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::{CertificateError, CipherSuite, ServerConfig};
 use tokio::net::TcpStream;
 
 use super::describe::describe;
 use super::proof::Proof;
 use super::shelf::Shelf;
 use super::slot::Vault;
-use crate::config::{self, ClientPolicy};
+use super::tickets::{Secret, Tickets};
+use crate::config::{self, ClientPolicy, SessionTickets, TlsVersion};
 use crate::net::TlsStream;
 use crate::route::normalise_host;
 
@@ -34,37 +36,43 @@ struct Guarded {
 }
 
 impl TlsState {
-    /// TLS of a listener. Session tickets made before a reload stay good after it.
+    /// TLS of the listener with this name. Where nothing else is configured `random`, which is the same as long as the
+    /// process lives, seals session tickets.
     ///
     /// # Errors
     /// Where the crypto provider refuses; does not happen with the one that is built in.
     pub(crate) fn new(
+        name: &str,
         tls: &config::Tls,
         vault: &Vault,
-        before: Option<&Self>,
+        random: &[u8],
     ) -> Result<Self, rustls::Error> {
         let slots = tls.certificates.iter().map(|certificate| vault.slot(certificate)).collect();
         let shelf = Arc::new(Shelf::new(slots));
+        let versions: &[_] = match tls.min_version {
+            TlsVersion::Tls12 => rustls::DEFAULT_VERSIONS,
+            TlsVersion::Tls13 => &[&rustls::version::TLS13],
+        };
+        let provider = Arc::new(provider());
         let config = |policy: Option<&ClientPolicy>| {
-            let mut config =
-                ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-                    .with_safe_default_protocol_versions()?
-                    .with_client_cert_verifier(
-                        policy.map_or_else(WebPkiClientVerifier::no_client_auth, |policy| {
-                            Arc::clone(&policy.verifier)
-                        }),
-                    )
-                    .with_cert_resolver(Arc::clone(&shelf) as Arc<dyn ResolvesServerCert>);
+            let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+                .with_protocol_versions(versions)?
+                .with_client_cert_verifier(
+                    policy.map_or_else(WebPkiClientVerifier::no_client_auth, |policy| {
+                        Arc::clone(&policy.verifier)
+                    }),
+                )
+                .with_cert_resolver(Arc::clone(&shelf) as Arc<dyn ResolvesServerCert>);
             config.alpn_protocols = match tls.http2 {
                 true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
                 false => vec![b"http/1.1".to_vec()],
             };
-            // What was proven to one policy proves nothing to another: a ticket is good for one of them.
-            config.ticketer = match before.and_then(|before| before.ticketer(policy)) {
-                Some(known) => known,
-                None => rustls::crypto::aws_lc_rs::Ticketer::new()?,
-            };
+            config.ignore_client_order = true;
+            // Tickets are all there is: what is kept here would be good on this node alone.
             config.session_storage = Arc::new(NoServerSessionStorage {});
+            if let Some(settings) = &tls.session_tickets {
+                config.ticketer = Arc::new(tickets(name, settings, policy, random));
+            }
             Ok::<_, rustls::Error>(Arc::new(config))
         };
         let guarded = match &tls.client_certificates {
@@ -75,19 +83,6 @@ impl TlsState {
             }
         };
         Ok(Self { config: config(None)?, guarded, shelf })
-    }
-
-    /// What makes tickets for a policy that asks the same as this one.
-    fn ticketer(&self, policy: Option<&ClientPolicy>) -> Option<Arc<dyn ProducesTickets>> {
-        let config = match policy {
-            None => &self.config,
-            Some(policy) => {
-                let guarded = self.guarded.as_ref()?;
-                let index = guarded.clients.policies.iter().position(|known| known.id == policy.id)?;
-                guarded.configs.get(index)?
-            }
-        };
-        Some(Arc::clone(&config.ticketer))
     }
 
     /// How TLS is spoken with a client that asks for this name (SNI), or for none.
@@ -147,6 +142,33 @@ impl TlsState {
         let asked = proof.map(|proof| proof.policy.id);
         asked == self.guarded.as_ref().and_then(|guarded| guarded.clients.of(host)).map(|policy| policy.id)
     }
+}
+
+/// Cipher suites in the order in which they are chosen: AES-128 first, as browsers would, since it costs least. Scanners call
+/// it a fault to leave the order to the client.
+fn provider() -> CryptoProvider {
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| {
+        !matches!(
+            suite.suite(),
+            CipherSuite::TLS13_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+        )
+    });
+    provider
+}
+
+/// What makes the tickets of a listener for one policy: what was proven to one of them proves nothing to another, and what
+/// one listener has agreed on is nothing to another.
+fn tickets(name: &str, settings: &SessionTickets, policy: Option<&ClientPolicy>, random: &[u8]) -> Tickets {
+    let secrets = match settings.secrets.is_empty() {
+        true => vec![Secret::new(random)],
+        false => settings.secrets.iter().map(|secret| Secret::new(secret.as_bytes())).collect(),
+    };
+    let mut context = policy.map_or_else(Vec::new, |policy| policy.id.0.to_vec());
+    context.extend_from_slice(name.as_bytes());
+    Tickets::new(secrets, settings.rotate.as_secs(), context.into())
 }
 
 impl Guarded {

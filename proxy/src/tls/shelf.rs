@@ -1,10 +1,11 @@
 //! The certificates of one listener by the name a client asks for.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{SignatureAlgorithm, SignatureScheme};
 
 use super::slot::Slot;
 
@@ -42,15 +43,19 @@ impl Shelf {
 impl ResolvesServerCert for Shelf {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let index = self.index();
-        let chosen = hello.server_name().map_or(0, |name| index.select(&name.to_ascii_lowercase()));
-        index.keys.get(chosen).cloned()
+        let group = hello.server_name().map_or(0, |name| index.select(&name.to_ascii_lowercase()));
+        index.choose(group, hello.signature_schemes()).cloned()
     }
 }
 
-/// Certificates by name. The first one is for clients that ask for no name or for one that no certificate has.
+/// Certificates by name, several for a name where their keys are of different kinds. The first one, with all that have
+/// the same names, is for clients that ask for no name or for one that no certificate has.
 #[derive(Debug)]
 pub(crate) struct Index {
     keys: Vec<Arc<CertifiedKey>>,
+    /// Numbers of certificates for the same name, best first. The first group is for everybody else.
+    groups: Vec<Vec<usize>>,
+    /// The group of a name.
     exact: HashMap<String, usize>,
     /// Keyed by what stands behind `*.`.
     wildcard: HashMap<String, usize>,
@@ -63,27 +68,62 @@ impl Index {
 
     /// Certificates in the order of the file.
     pub(crate) fn new(keys: Vec<Arc<CertifiedKey>>) -> Self {
-        let mut exact = HashMap::new();
-        let mut wildcard = HashMap::new();
-        for (index, key) in keys.iter().enumerate() {
-            for name in dns_names(key) {
-                match name.strip_prefix("*.") {
-                    Some(rest) => wildcard.entry(rest.to_owned()).or_insert(index),
-                    None => exact.entry(name).or_insert(index),
-                };
+        let mut by_name: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        let mut like_first = vec![0];
+        let mut names_of_first = BTreeSet::new();
+        for (number, key) in keys.iter().enumerate() {
+            let names: BTreeSet<String> = dns_names(key).into_iter().collect();
+            if number == 0 {
+                names_of_first.clone_from(&names);
+            } else if !names.is_empty() && names == names_of_first {
+                like_first.push(number);
+            }
+            for name in names {
+                by_name.entry(name).or_default().push(number);
             }
         }
-        Self { keys, exact, wildcard }
+        let mut index = Self { keys, groups: Vec::new(), exact: HashMap::new(), wildcard: HashMap::new() };
+        let mut known = HashMap::new();
+        index.group(like_first, &mut known);
+        for (name, numbers) in by_name {
+            let group = index.group(numbers, &mut known);
+            match name.strip_prefix("*.") {
+                Some(rest) => index.wildcard.insert(rest.to_owned(), group),
+                None => index.exact.insert(name, group),
+            };
+        }
+        index
     }
 
-    /// Number of the certificate for a name in lower case: the exact one, then the wildcard one label up
-    /// (RFC 9525 6.3), then the first.
+    /// The group of these certificates, which is made where there is none yet.
+    fn group(&mut self, mut numbers: Vec<usize>, known: &mut HashMap<Vec<usize>, usize>) -> usize {
+        // ECDSA first: a shorter handshake, and a cheaper one here.
+        numbers.sort_by_key(|&number| {
+            self.keys.get(number).is_none_or(|key| key.key.algorithm() != SignatureAlgorithm::ECDSA)
+        });
+        *known.entry(numbers).or_insert_with_key(|numbers| {
+            self.groups.push(numbers.clone());
+            self.groups.len() - 1
+        })
+    }
+
+    /// The group for a name in lower case: of the certificates with this name, else with a wildcard one label up
+    /// (RFC 9525 6.3), else the first.
     fn select(&self, name: &str) -> usize {
         let wildcard = || self.wildcard.get(name.split_once('.')?.1);
         self.exact.get(name).or_else(wildcard).copied().unwrap_or(0)
     }
 
-    /// Whether a client that asks for either name is shown the same; both in lower case.
+    /// The best certificate of a group whose key can sign as the client wants; its best at all where none can. In TLS 1.2
+    /// the schemes are those that its cipher suites leave.
+    fn choose(&self, group: usize, schemes: &[SignatureScheme]) -> Option<&Arc<CertifiedKey>> {
+        let group = self.groups.get(group)?;
+        let mut able = group.iter().filter_map(|&number| self.keys.get(number));
+        let best = able.clone().next();
+        able.find(|key| key.key.choose_scheme(schemes).is_some()).or(best)
+    }
+
+    /// Whether a client that asks for either name is shown one of the same certificates; both in lower case.
     pub(crate) fn is_same(&self, one: &str, other: &str) -> bool {
         one == other || self.select(one) == self.select(other)
     }

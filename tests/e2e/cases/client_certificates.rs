@@ -17,6 +17,7 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::new("client_certificates::who_gets_in", who_gets_in),
         Case::new("client_certificates::what_rs_and_the_log_are_told", told),
+        Case::new("client_certificates::explained", explained),
         Case::new("client_certificates::nobody_can_forge_what_rs_are_told", forged),
         Case::new("client_certificates::a_connection_is_for_what_was_proven_on_it", coalesced),
         Case::new("client_certificates::sessions_are_taken_up_again_by_whom_they_belong_to", resumed),
@@ -216,6 +217,11 @@ fn who_gets_in() {
     }
     let requests = world.origin.received().len();
     assert_eq!(requests, VIA.len() * 9);
+    // The authority of the wrong one has the name of the right one.
+    for (reason, count) in [("missing", 5), ("expired", 2), ("bad", 2)] {
+        let name = format!("ingre_tls_handshake_failures_total{{reason=\"client_certificate_{reason}\"}}");
+        world.program.wait_metric(&name, VIA.len() as u64 * count);
+    }
 }
 
 fn told() {
@@ -256,6 +262,23 @@ fn told() {
     assert_eq!(field("x-told").as_deref(), Some("NONE||||||"));
     assert_eq!(world.program.ask("http", &Request::get("open.test", "/told")).status, 200);
     assert_eq!(field("x-told").as_deref(), Some("||||||"));
+}
+
+fn explained() {
+    let world = World::new();
+    for (name, sni, told) in [
+        ("admin.test", "admin.test", "TLS        with a client certificate\n"),
+        ("maybe.test", "MAYBE.test", "TLS        with a client certificate, or without\n"),
+        ("admin.test", "open.test", "answer     421 Misdirected Request (misdirected)"),
+        ("open.test", "admin.test", "answer     421 Misdirected Request (misdirected)"),
+    ] {
+        let setup = Setup::beside(&world.program, &yaml(&world.origin, "ca.pem", "required"));
+        let url = format!("https://{name}/");
+        let arguments = ["GET", &url, "--listener", "https", "--sni", sni];
+        let ran =
+            arguments.iter().fold(setup, |setup, argument| setup.argument(argument)).spawn("explain").ran();
+        assert!(ran.stdout.contains(told), "{name} {sni}: {ran:?}");
+    }
 }
 
 fn forged() {

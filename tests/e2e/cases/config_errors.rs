@@ -69,6 +69,26 @@ const TABLE: &[(&str, &str, &str)] = &[
         "\"127.0.0.1:0\", tls: {development: {}, client_certificates: [{domains: [»\"a b\"], ca: a}]}}]\np",
         "the domain `a b` cannot be used\n",
     ),
+    (
+        "\"127.0.0.1:0\"}]\np",
+        "\"127.0.0.1:0\", tls: {development: {}, policy: modern, min_version: »1.2}}]\np",
+        "`policy: modern` is TLS 1.3 alone\n",
+    ),
+    (
+        "\"127.0.0.1:0\"}]\np",
+        "\"127.0.0.1:0\", tls: {development: {}, session_tickets: {rotate: »80h}}}]\np",
+        "288000s is out of range: 60s to 259200s",
+    ),
+    (
+        "\"127.0.0.1:0\"}]\np",
+        "\"127.0.0.1:0\", tls: {development: {}, session_tickets: {enabled: false, rotate: »1h}}}]\np",
+        "without session tickets there is nothing to seal\n",
+    ),
+    (
+        "\"127.0.0.1:0\"}]\np",
+        "\"127.0.0.1:0\", tls: {development: {}, session_tickets: {file: »no/such/file}}}]\np",
+        "cannot read `no/such/file`",
+    ),
     ("pool: shop", "pool: »shpo", "there is no pool named `shpo`\n"),
     ("[\"*\"], rules", "[\"*\"], listeners: [»wbe], rules", "there is no listener named `wbe`\n"),
     ("name: shop", "name: shop, tunnel: »gre0", "there is no tunnel named `gre0`\n"),

@@ -34,6 +34,7 @@ mod rules;
 mod sockets;
 mod sticky;
 mod tls;
+mod tls_settings;
 mod tunnel_apart;
 mod tunnel_change;
 mod tunnel_failure;
@@ -91,6 +92,7 @@ pub(crate) fn all() -> Vec<Case> {
         sockets::cases(),
         sticky::cases(),
         tls::cases(),
+        tls_settings::cases(),
         tunnel_apart::cases(),
         tunnel_change::cases(),
         tunnel_failure::cases(),

@@ -46,8 +46,17 @@ impl Authority {
 
     /// A certificate for these names.
     pub(crate) fn issue(&self, names: &[&str]) -> Issued {
+        self.issue_for(KeyPair::generate().unwrap(), names)
+    }
+
+    /// The same with a key of RSA.
+    pub(crate) fn issue_rsa(&self, names: &[&str]) -> Issued {
+        let key = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
+        self.issue_for(key, names)
+    }
+
+    fn issue_for(&self, key: KeyPair, names: &[&str]) -> Issued {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
         Issued { certificate: certificate.pem(), key: key.serialize_pem(), der: certificate.der().clone() }
     }

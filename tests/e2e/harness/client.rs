@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, NamedGroup, ProtocolVersion, RootCertStore, StreamOwned};
 
 use super::certificates::Issued;
 use super::credulous::Credulous;
@@ -183,6 +183,11 @@ impl Client {
     /// Whether an earlier session was taken up again.
     pub(crate) fn is_resumed(&self) -> bool {
         self.session().handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    }
+
+    /// The group of the key exchange.
+    pub(crate) fn group(&self) -> NamedGroup {
+        self.session().negotiated_key_exchange_group().unwrap().name()
     }
 
     /// The version of TLS.

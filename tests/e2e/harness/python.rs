@@ -22,6 +22,13 @@ pub(crate) fn interpreter() -> Option<&'static str> {
     FOUND.get_or_init(look).as_deref()
 }
 
+/// A Python that has sslyze: `INGRE_SSLYZE`, or the virtual environment below `target` that is for it alone.
+pub(crate) fn scanner() -> Option<String> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/scanners/bin/python");
+    let known = std::env::var("INGRE_SSLYZE").ok().into_iter().chain([own.to_string_lossy().into_owned()]);
+    known.into_iter().find(|python| succeeds(python, &["-c", "import sslyze"]))
+}
+
 /// Starts a script of `tests/e2e/python` on a host; its standard input is open until it is ended.
 pub(crate) fn start(host: &Host, script: &str, arguments: &[&str]) -> Program {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/python").join(script);

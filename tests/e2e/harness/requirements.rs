@@ -15,6 +15,10 @@ pub(crate) enum Need {
     Namespaces,
     /// The program curl.
     Curl,
+    /// The program openssl.
+    Openssl,
+    /// The programs testssl and sslyze.
+    Scanners,
     /// The programs h2load and nghttp.
     Nghttp2,
     /// The program tshark.
@@ -57,6 +61,8 @@ impl Need {
             Self::Tun => std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").is_ok(),
             Self::Namespaces => Host::is_possible() && succeeds("ip", &["-V"]),
             Self::Curl => succeeds("curl", &["--version"]),
+            Self::Openssl => succeeds("openssl", &["version"]),
+            Self::Scanners => succeeds("testssl", &["--version"]) && super::python::scanner().is_some(),
             Self::Nghttp2 => ["h2load", "nghttp"].iter().all(|program| succeeds(program, &["--version"])),
             Self::Tshark => succeeds("tshark", &["--version"]),
             Self::Scapy => super::python::interpreter().is_some(),
@@ -78,6 +84,10 @@ impl Need {
             Self::Tun => "a TUN device (/dev/net/tun)",
             Self::Namespaces => "network namespaces (CAP_SYS_ADMIN, a writable /proc/sys, iproute2)",
             Self::Curl => "curl",
+            Self::Openssl => "openssl",
+            Self::Scanners => {
+                "testssl (testssl.sh), and a Python with sslyze (INGRE_SSLYZE or target/scanners)"
+            }
             Self::Nghttp2 => "h2load and nghttp (nghttp2-client)",
             Self::Tshark => "tshark",
             Self::Scapy => "a Python with scapy (INGRE_PYTHON or target/venv)",
