@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::tunnels::ShowOptions;
-use crate::{commands, encapsulate, explain, lab, serve};
+use crate::{certs, commands, encapsulate, explain, lab, serve};
 
 /// HTTPS ingress that carries its own traffic in GRE.
 #[derive(Debug, Parser)]
@@ -61,6 +61,9 @@ enum Command {
         #[command(flatten)]
         options: ShowOptions,
     },
+    /// Show the certificates of a running ingre, or, where none answers, those in its files: 0 if all is well, 1 if one of
+    /// them has expired, is not valid yet, was revoked or could not be renewed.
+    Certs(certs::Options),
     /// A real server for first steps: answers with what reached it.
     Demo {
         /// Where it listens.
@@ -108,6 +111,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Proxy { from, to } => serve::proxy(from, to),
         Command::Encap { config, admin } => encapsulate::run(&config.path, admin),
         Command::Tunnels { config, options } => commands::tunnels(&config.path, &options),
+        Command::Certs(options) => certs::run(&options),
         Command::Demo { listen, name } => commands::demo(&listen, &name),
         Command::Schema => commands::schema(),
         Command::Healthcheck { config, admin } => commands::healthcheck(&config.path, admin),

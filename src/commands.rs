@@ -90,7 +90,7 @@ fn admin_of(path: &str, given: Option<SocketAddr>) -> anyhow::Result<SocketAddr>
 }
 
 /// The address to connect to for what a listener is bound to.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address {
             SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),

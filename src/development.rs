@@ -37,6 +37,58 @@ pub(crate) fn complete(config: &mut proxy::config::Config) -> anyhow::Result<()>
     Ok(())
 }
 
+/// Adds the development certificates that are there already; makes none.
+pub(crate) fn find(config: &mut proxy::config::Config) {
+    for tls in config.listeners.iter_mut().filter_map(|listener| listener.tls.as_mut()) {
+        let Some(development) = &tls.development else { continue };
+        let read = |name: &str| std::fs::read_to_string(development.directory.join(name)).ok();
+        let key = read("dev.pem").zip(read("dev.key")).map(|(chain, key)| certified_key(&chain, &key));
+        if let Some(Ok(key)) = key {
+            let source = Source::Development(development.names.clone());
+            tls.certificates.push(Certificate { source, key });
+        }
+    }
+}
+
+/// Certificates of a running program that are made anew when their time comes.
+pub(crate) struct Renewal {
+    known: Vec<Development>,
+    /// Whether it was said that one cannot be made.
+    failed: bool,
+}
+
+impl Renewal {
+    /// Those of a configuration.
+    pub(crate) fn of(config: &proxy::config::Config) -> Self {
+        let tls = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        Self { known: tls.filter_map(|tls| tls.development.clone()).collect(), failed: false }
+    }
+
+    /// Makes those that are due, and hands each to `replace`.
+    pub(crate) fn look(&mut self, replace: impl Fn(&Source, &Arc<proxy::config::CertifiedKey>)) {
+        for development in &self.known {
+            if is_recent(&development.directory.join("dev.pem")) {
+                continue;
+            }
+            match ensure(development) {
+                Ok(key) => {
+                    self.failed = false;
+                    replace(&Source::Development(development.names.clone()), &key);
+                }
+                // It is tried again at every look.
+                Err(_) if self.failed => {}
+                Err(error) => {
+                    self.failed = true;
+                    let directory = development.directory.display();
+                    crate::notice::say(&format!(
+                        "cannot renew the development certificate in `{directory}`: {error:#}"
+                    ));
+                }
+            }
+        }
+    }
+}
+
 fn ensure(development: &Development) -> anyhow::Result<Arc<proxy::config::CertifiedKey>> {
     let directory = &development.directory;
     std::fs::create_dir_all(directory)?;

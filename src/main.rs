@@ -1,5 +1,6 @@
 //! ingre: an HTTPS ingress that carries its own traffic in GRE.
 
+mod certs;
 mod cli;
 mod commands;
 mod config;
@@ -13,6 +14,7 @@ mod notice;
 mod serve;
 mod signals;
 mod sockets;
+mod table;
 mod tunnels;
 
 use std::process::ExitCode;

@@ -19,6 +19,8 @@ use crate::{development, exit};
 
 /// How often the program looks whether a part of it has ended.
 const WATCH: Duration = Duration::from_millis(200);
+/// Every so many looks it looks whether a development certificate has to be made anew.
+const RENEWAL: u32 = 50;
 
 /// Serves what the file says until it is told to stop.
 pub(crate) fn run(path: &str, external_encap: bool) -> anyhow::Result<()> {
@@ -90,6 +92,7 @@ fn serve(
         None => Arc::new(NoTunnels),
     };
     let drain = config.proxy.drain;
+    let renewal = development::Renewal::of(&config.proxy);
     let proxy = Proxy::start(Start {
         config: config.proxy,
         listeners,
@@ -109,7 +112,8 @@ fn serve(
         notice: Arc::new(say),
     })?;
     say(&format!("ready, {workers} workers"));
-    let watched = runtime.block_on(watch(signals, &proxy, path, carrier.as_deref(), &config.process, drain));
+    let watch = watch(signals, &proxy, path, carrier.as_deref(), &config.process, (drain, renewal));
+    let watched = runtime.block_on(watch);
     proxy.finish();
     // The last hold on the tunnels: the helper takes everything down before this returns.
     drop(carrier);
@@ -132,8 +136,9 @@ async fn watch(
     path: Option<&str>,
     carrier: Option<&Carrier>,
     process: &Process,
-    mut drain: proxy::config::Drain,
+    (mut drain, mut renewal): (proxy::config::Drain, development::Renewal),
 ) -> anyhow::Result<()> {
+    let mut looks = 0;
     loop {
         let request = tokio::select! {
             request = signals.next() => request,
@@ -144,6 +149,10 @@ async fn watch(
                 if let Some(reason) = carrier.and_then(Carrier::failure) {
                     exit::abandon(&format!("the tunnels have failed: {reason}"));
                 }
+                looks += 1;
+                if looks % RENEWAL == 0 {
+                    renewal.look(|source, key| proxy.replace_certificate(source, key));
+                }
                 continue;
             }
         };
@@ -151,7 +160,7 @@ async fn watch(
             Request::ReopenLog => proxy.reopen_log(),
             Request::Reload => match reload(proxy, path, process, carrier) {
                 Ok(new) => {
-                    drain = new;
+                    (drain, renewal) = new;
                     say("reloaded");
                 }
                 Err(error) => say(&format!(
@@ -185,20 +194,20 @@ async fn watch(
     Ok(())
 }
 
-/// Reads the file again; returns how the program is to leave from now on.
+/// Reads the file again; returns how the program is to leave from now on, and what it makes anew.
 fn reload(
     proxy: &Proxy,
     path: Option<&str>,
     process: &Process,
     carrier: Option<&Carrier>,
-) -> anyhow::Result<proxy::config::Drain> {
+) -> anyhow::Result<(proxy::config::Drain, development::Renewal)> {
     let path = path.filter(|&path| path != "-").context("there is no file to read again")?;
     let mut config = config::load(path)?;
     if config.process != *process {
         bail!("workers, engine_threads, cpu_affinity and demo change only with a restart");
     }
     development::complete(&mut config.proxy)?;
-    let drain = config.proxy.drain;
+    let told = (config.proxy.drain, development::Renewal::of(&config.proxy));
     // New tunnels are there before the first request that needs them, old ones until after the last.
     let change = match carrier {
         Some(carrier) => {
@@ -213,7 +222,7 @@ fn reload(
     if let (Some(carrier), Some(change)) = (carrier, change) {
         carrier.finish(change)?;
     }
-    Ok(drain)
+    Ok(told)
 }
 
 fn bind_demo(address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -10,7 +10,7 @@
 //! access log.
 //!
 //! Pure modules (no async, no sockets, no clock, no files): [`auth`], [`config`], [`h1`], [`h2`], [`limit`], [`route`],
-//! [`rule`], [`pool`], `error`.
+//! [`rule`], [`pool`], `ocsp`, `error`.
 
 mod access_log;
 mod admin;
@@ -33,6 +33,7 @@ pub mod message;
 mod metrics;
 mod multiplex;
 mod net;
+mod ocsp;
 pub mod pool;
 mod publish;
 pub mod route;

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::access_log::Log;
 use crate::admin::{self, Admin, Page};
-use crate::config::Config;
+use crate::config::{CertifiedKey, Config, Source};
 use crate::dns::{Follower, Names};
 use crate::drain::Drain;
 use crate::keeper::{self, Desk};
@@ -67,6 +67,7 @@ pub struct Proxy {
     workers: Vec<JoinHandle<io::Result<()>>>,
     drain: Drain,
     log: Log,
+    desk: Desk,
 }
 
 impl Proxy {
@@ -119,7 +120,8 @@ impl Proxy {
             })?;
             workers.push(thread);
         }
-        keeper::start(Desk::new(Arc::clone(&publisher), Arc::clone(&start.notice)))?;
+        let desk = Desk::new(Arc::clone(&publisher), Arc::clone(&start.notice));
+        keeper::start(desk.clone())?;
         let ready = Arc::new(AtomicBool::new(true));
         let control = Control {
             publisher: Arc::clone(&publisher),
@@ -135,7 +137,7 @@ impl Proxy {
             drain: drain.clone(),
         };
         std::thread::Builder::new().name("control".into()).spawn(move || control.run())?;
-        Ok(Self { publisher, ready, fixed, workers, drain, log })
+        Ok(Self { publisher, ready, fixed, workers, drain, log, desk })
     }
 
     /// Serves this configuration from now on; requests under way end with the one they began with.
@@ -149,6 +151,11 @@ impl Proxy {
             return Err(StartError::Config(text.into()));
         }
         self.publisher.reload(config).map_err(StartError::Config)
+    }
+
+    /// Shows another certificate from now on, where the configuration has one from this source.
+    pub fn replace_certificate(&self, source: &Source, key: &Arc<CertifiedKey>) {
+        self.desk.replace_from(source, key);
     }
 
     /// Opens the access log's file again.

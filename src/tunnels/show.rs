@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use crate::commands::{fetch, print};
+use crate::table::{aligned, list, text};
 
 /// Between the two looks that a rate is made of.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -110,15 +111,6 @@ fn note_drops(out: &mut String, whose: &str, now: &Value, before: Option<&Value>
     }
 }
 
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
-}
-
-/// A text without control characters: names come from a file, but the answer from a socket.
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or("-").chars().filter(|letter| !letter.is_control()).collect()
-}
-
 fn number(value: &Value) -> String {
     value.as_u64().map_or_else(|| "-".to_owned(), |number| number.to_string())
 }
@@ -145,20 +137,6 @@ fn short(number: u64) -> String {
         value /= 1000.0;
     }
     format!("{value:.1}T")
-}
-
-fn aligned(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell: &String| cell.chars().count()).max()
-    };
-    let widths: Vec<_> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-    let mut out = String::new();
-    for row in rows {
-        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
-        let _ = writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
-    }
-    out
 }
 
 #[cfg(test)]

@@ -85,6 +85,8 @@ pub struct TlsFile {
     pub certificates: Vec<CertificateFile>,
     /// A certificate that ingre makes itself, signed by a development CA of its own.
     pub development: Option<DevelopmentFile>,
+    /// Show clients what the issuer says about revocation (OCSP), where a certificate names a responder. Default: true.
+    pub ocsp_stapling: Option<Setting<bool>>,
     /// Clients that have to show a certificate themselves (mTLS), by domain. Default: none.
     #[serde(default)]
     pub client_certificates: Vec<ClientCertificatesFile>,
@@ -384,7 +386,7 @@ pub struct AccessLogFile {
     pub output: Option<Setting<String>>,
 }
 
-/// The admin listener: /livez, /readyz, /metrics and /tunnels, plain HTTP.
+/// The admin listener: /livez, /readyz, /metrics, /certificates and /tunnels, plain HTTP.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdminFile {

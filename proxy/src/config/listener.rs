@@ -168,6 +168,7 @@ fn read_tls(
         let help = "list one under `certificates:`, or write `development: {}` for one made here";
         reader.problem(listener.address.at(), "`tls` names no certificate", Some(help.into()));
     }
+    let ocsp_stapling = reader.read_or(file.ocsp_stapling.as_ref(), true);
     let client_certificates = client_certificate::read(&file.client_certificates, base, reader);
     Tls {
         certificates,
@@ -176,6 +177,7 @@ fn read_tls(
         min_version: tls_settings::read_min_version(file, reader),
         session_tickets: tls_settings::read_tickets(file.session_tickets.as_ref(), base, reader),
         http2,
+        ocsp_stapling,
     }
 }
 

@@ -117,6 +117,8 @@ pub struct Tls {
     pub session_tickets: Option<SessionTickets>,
     /// Whether HTTP/2 is offered by ALPN.
     pub http2: bool,
+    /// Whether staples are shown.
+    pub ocsp_stapling: bool,
 }
 
 /// A certificate that clients are shown.

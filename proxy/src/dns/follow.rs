@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::client::{Found, lookup};
+use crate::net::random_byte;
 use crate::publish::Publisher;
 
 /// However long a server says that its answer holds.
@@ -120,7 +121,7 @@ async fn keep_resolved(
                 notice(&format!("the addresses of {name} cannot be used: {error}"));
             }
         }
-        tokio::time::sleep(pause(ttl, failures, rand())).await;
+        tokio::time::sleep(pause(ttl, failures, random_byte())).await;
     }
 }
 
@@ -149,13 +150,6 @@ fn pause(ttl: Duration, failures: u32, random: u8) -> Duration {
         failures => SHORTEST.saturating_mul(1 << (failures - 1).min(10)).min(LONGEST_PAUSE),
     };
     whole - whole / 10 * random.into() / 255
-}
-
-fn rand() -> u8 {
-    let mut random = [0];
-    // Without it there is no jitter.
-    let _ = aws_lc_rs::rand::fill(&mut random);
-    random[0]
 }
 
 #[cfg(test)]

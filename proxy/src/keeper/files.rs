@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustls::sign::CertifiedKey;
 
 use super::watch::{Stamp, Verdict, Watched};
-use super::{Desk, same, seconds_now};
+use super::{Desk, forget, same, seconds_now};
 use crate::config::{CertificateError, Source, certified_key};
 use crate::net::clock;
 use crate::publish::Change;
@@ -31,7 +31,7 @@ pub(super) async fn keep(desk: Desk) {
     loop {
         tokio::time::sleep(PERIOD).await;
         let slots = desk.slots();
-        watched.retain(|source, _| slots.iter().any(|slot| slot.source == *source));
+        forget(&mut watched, &slots);
         let mut changes = Vec::new();
         for slot in slots {
             let Source::Files { certificate, key } = &slot.source else { continue };
@@ -40,6 +40,8 @@ pub(super) async fn keep(desk: Desk) {
             if !watched.is_to_be_read([stamp(certificate), stamp(key)], &shown) {
                 continue;
             }
+            // The other parts have their turn between any two that are read.
+            tokio::task::yield_now().await;
             let read = read(certificate, key).and_then(|new| judge(&slot, &shown, new));
             match watched.read(read, clock::shared()) {
                 Verdict::Nothing => {}

@@ -2,18 +2,25 @@
 //!
 //! It decides when a certificate is replaced and says what stands in the way. It never takes part in a handshake, and
 //! nobody waits for it: its files may lie on a disk that is gone, its responders may be silent. Each part is a task that
-//! follows the snapshots by itself. [`watch`] is pure.
+//! follows the snapshots by itself. [`watch`] and [`care`] are pure.
 
+mod care;
+mod expiry;
+mod fetch;
 mod files;
 mod page;
+mod staples;
 mod watch;
 
+use std::collections::{HashMap, HashSet};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
 use tokio::task::JoinSet;
 
+use crate::config::Source;
 use crate::net::clock;
 use crate::publish::{Change, Publisher};
 use crate::tls::{Slot, date};
@@ -42,6 +49,24 @@ impl Desk {
         snapshot.vault.slots()
     }
 
+    /// The same, and for each whether any listener shows its staple.
+    fn slots_with_staples(&self) -> (Vec<Arc<Slot>>, Vec<bool>) {
+        let snapshot = Arc::clone(&self.publisher.subscribe().borrow());
+        let shelves = snapshot.listeners.iter().filter_map(|listener| Some(&listener.tls.as_ref()?.shelf));
+        let stapled: HashSet<_> = shelves
+            .filter(|shelf| shelf.is_stapled())
+            .flat_map(|shelf| shelf.slots().iter().map(Arc::as_ptr))
+            .collect();
+        let slots = snapshot.vault.slots();
+        let wanted = slots.iter().map(|slot| stapled.contains(&Arc::as_ptr(slot))).collect();
+        (slots, wanted)
+    }
+
+    /// Whom names are asked from; those of the system where there are none.
+    fn name_servers(&self) -> Vec<SocketAddr> {
+        self.publisher.names().1
+    }
+
     /// Puts newer certificates into their slots, where those that they were made for still stand there, and says so.
     pub(crate) fn replace(&self, changes: &[Change]) {
         if changes.is_empty() {
@@ -54,6 +79,15 @@ impl Desk {
                 let until = until.unwrap_or_default();
                 self.say(&format!("the certificate {} is replaced{until}", name(&change.slot)));
             }
+        }
+    }
+
+    /// The same for the slot of a source; nothing where there is none, or where this certificate stands there.
+    pub(crate) fn replace_from(&self, source: &Source, key: &Arc<CertifiedKey>) {
+        let Some(slot) = self.slots().into_iter().find(|slot| slot.source == *source) else { return };
+        let before = slot.get();
+        if before.as_ref().is_none_or(|before| !same(before, key)) {
+            self.replace(&[Change { slot, before, key: Arc::clone(key) }]);
         }
     }
 
@@ -87,6 +121,8 @@ pub(crate) fn start(desk: Desk) -> io::Result<()> {
 async fn keep(desk: Desk) -> io::Result<()> {
     let mut parts = JoinSet::new();
     parts.spawn_local(files::keep(desk.clone()));
+    parts.spawn_local(staples::keep(desk.clone()));
+    parts.spawn_local(expiry::keep(desk));
     match parts.join_next().await {
         Some(Err(error)) => Err(io::Error::other(error)),
         Some(Ok(())) | None => Ok(()),
@@ -98,13 +134,19 @@ pub(crate) fn name(slot: &Slot) -> String {
     let facts = slot.facts();
     let first = facts.as_ref().and_then(|facts| facts.names.first());
     match (&slot.source, first) {
-        (crate::config::Source::Files { certificate, .. }, Some(first)) => {
+        (Source::Files { certificate, .. }, Some(first)) => {
             format!("for {first} (`{}`)", certificate.display())
         }
-        (crate::config::Source::Files { certificate, .. }, None) => format!("`{}`", certificate.display()),
+        (Source::Files { certificate, .. }, None) => format!("`{}`", certificate.display()),
         (_, Some(first)) => format!("for {first}"),
         (source, None) => format!("{source:?}"),
     }
+}
+
+/// Forgets what is known of slots that are gone.
+fn forget<V>(known: &mut HashMap<Source, V>, slots: &[Arc<Slot>]) {
+    let present: HashSet<_> = slots.iter().map(|slot| &slot.source).collect();
+    known.retain(|source, _| present.contains(source));
 }
 
 /// Now, in seconds since 1970.

@@ -1,7 +1,8 @@
 //! What operators see of certificates: the page /certificates, which `ingre certs` shows, and a part of /metrics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use crate::admin::Page;
 use crate::config::{Config, Source};
 use crate::metrics::escape;
 use crate::state::Snapshot;
-use crate::tls::{Facts, Record, Slot, date};
+use crate::tls::{Facts, Record, Slot, StapleRecord, date};
 
 /// The page: every certificate of the present snapshot, as JSON.
 pub(crate) fn page(snapshot: impl Fn() -> Arc<Snapshot> + Send + Sync + 'static) -> Page {
@@ -29,15 +30,11 @@ pub(crate) fn page(snapshot: impl Fn() -> Arc<Snapshot> + Send + Sync + 'static)
 /// The certificates of a configuration, as the page /certificates shows them.
 pub fn describe(config: &Config) -> Value {
     let now = seconds_now();
-    let mut all: Vec<(&crate::config::Certificate, Vec<String>)> = Vec::new();
-    for listener in &config.listeners {
-        for certificate in listener.tls.iter().flat_map(|tls| &tls.certificates) {
-            match all.iter_mut().find(|(known, _)| known.source == certificate.source) {
-                Some((_, listeners)) => listeners.push(listener.name.clone()),
-                None => all.push((certificate, vec![listener.name.clone()])),
-            }
-        }
-    }
+    let each = config.listeners.iter().flat_map(|listener| {
+        let certificates = listener.tls.iter().flat_map(|tls| &tls.certificates);
+        certificates.map(|certificate| (certificate, listener.name.as_str()))
+    });
+    let all = together(each, |certificate| &certificate.source);
     let entries = all.into_iter().map(|(certificate, listeners)| {
         let facts = certificate.key.cert.first().and_then(Facts::of);
         entry(&certificate.source, facts.as_ref(), &listeners, None, now)
@@ -47,13 +44,25 @@ pub fn describe(config: &Config) -> Value {
 
 /// The slots in the order of the file, each with the names of its listeners.
 fn by_slot(snapshot: &Snapshot) -> Vec<(Arc<Slot>, Vec<String>)> {
-    let mut all: Vec<(Arc<Slot>, Vec<String>)> = Vec::new();
-    for listener in &snapshot.listeners {
-        for slot in listener.tls.iter().flat_map(|tls| tls.shelf.slots()) {
-            match all.iter_mut().find(|(known, _)| Arc::ptr_eq(known, slot)) {
-                Some((_, listeners)) => listeners.push(listener.name.clone()),
-                None => all.push((Arc::clone(slot), vec![listener.name.clone()])),
-            }
+    let each = snapshot.listeners.iter().flat_map(|listener| {
+        let slots = listener.tls.iter().flat_map(|tls| tls.shelf.slots());
+        slots.map(|slot| (Arc::clone(slot), listener.name.as_str()))
+    });
+    together(each, Arc::as_ptr)
+}
+
+/// Each thing once, in order, with everything that was named beside it.
+fn together<'a, T, K: Hash + Eq>(
+    each: impl Iterator<Item = (T, &'a str)>,
+    key: impl Fn(&T) -> K,
+) -> Vec<(T, Vec<String>)> {
+    let mut places = HashMap::new();
+    let mut all: Vec<(T, Vec<String>)> = Vec::new();
+    for (thing, name) in each {
+        let place = *places.entry(key(&thing)).or_insert(all.len());
+        match all.get_mut(place) {
+            Some((_, names)) => names.push(name.to_owned()),
+            None => all.push((thing, vec![name.to_owned()])),
         }
     }
     all
@@ -93,6 +102,7 @@ fn entry(
         entry["replaced"] = record.replaced.map(time).into();
         entry["failures"] = record.failures.into();
         entry["last_error"] = record.failure.as_ref().map(|(reason, _)| reason.as_str()).into();
+        entry["staple"] = staple(&record.staple);
         entry["failing_since"] = record.failure.as_ref().map(|(_, since)| time(*since)).into();
     }
     entry
@@ -106,56 +116,117 @@ fn problem(facts: Option<&Facts>, record: Option<&Record>, now: i64) -> Option<S
         Some(_) => {}
         None => return Some("no certificate".into()),
     }
-    record?.failure.as_ref().map(|(reason, _)| reason.clone())
+    let record = record?;
+    match &record.staple {
+        StapleRecord { revoked: Some(_), .. } => return Some("revoked".into()),
+        staple if staple.is_missing() => return Some("clients insist on a staple and there is none".into()),
+        _ => {}
+    }
+    record.failure.as_ref().map(|(reason, _)| reason.clone())
+}
+
+fn staple(record: &StapleRecord) -> Value {
+    let state = match record {
+        StapleRecord { wanted: false, .. } => "none",
+        StapleRecord { revoked: Some(_), .. } => "revoked",
+        StapleRecord { good_until: Some(_), .. } => "good",
+        StapleRecord { error: Some(_), .. } => "missing",
+        _ => "asked for",
+    };
+    json!({
+        "state": state,
+        "required": record.needed,
+        "good_until": record.good_until.map(date),
+        "revoked": record.revoked.map(date),
+        "last_error": record.error,
+    })
 }
 
 /// The certificates' part of /metrics.
 pub(crate) fn metrics(snapshot: &Snapshot) -> String {
+    let slots = by_slot(snapshot).into_iter();
+    let all: Vec<_> =
+        slots.filter_map(|(slot, listeners)| Some((listeners, slot.facts()?, slot.record()))).collect();
+    if all.is_empty() {
+        return String::new();
+    }
     let mut out = String::new();
-    let slots = by_slot(snapshot);
-    if slots.is_empty() {
-        return out;
-    }
-    // Of several on one listener with the same first name, such as one for each kind of key, the one that ends first.
-    let mut series: BTreeMap<(String, String), [i64; 4]> = BTreeMap::new();
-    for (slot, listeners) in &slots {
-        let Some(facts) = slot.facts() else { continue };
-        let record = slot.record();
-        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        let values = [
-            facts.not_after,
-            record.failure.is_some().into(),
-            count(record.replacements),
-            count(record.failures),
-        ];
-        let name = facts.names.first().cloned().unwrap_or_default();
-        for listener in listeners {
-            let all = series.entry((listener.clone(), name.clone()));
-            all.and_modify(|[end, failing, replaced, failed]| {
-                *end = (*end).min(values[0]);
-                *failing = (*failing).max(values[1]);
-                *replaced += values[2];
-                *failed += values[3];
-            })
-            .or_insert(values);
+    for metric in &METRICS {
+        // Of several on one listener with the same first name, such as one for each kind of key, one series.
+        let mut series: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+        for (listeners, facts, record) in &all {
+            let Some(value) = (metric.value)(facts, record) else { continue };
+            let name = facts.names.first().map_or("", String::as_str);
+            for listener in listeners {
+                let series = series.entry((listener, name));
+                series.and_modify(|other| *other = (metric.both)(*other, value)).or_insert(value);
+            }
         }
-    }
-    let metrics = [
-        ("not_after_seconds", "gauge", "When a certificate ends, in seconds since 1970."),
-        ("failing", "gauge", "Whether something stands in the way of a newer certificate."),
-        ("replacements_total", "counter", "How often a certificate was replaced without a reload."),
-        ("failures_total", "counter", "How often it could not be."),
-    ];
-    for (number, (name, kind, help)) in metrics.into_iter().enumerate() {
+        let Metric { name, kind, help, .. } = metric;
         // Writing to a String cannot fail.
         let _ =
             writeln!(out, "# HELP ingre_certificate_{name} {help}\n# TYPE ingre_certificate_{name} {kind}");
-        for ((listener, first), values) in &series {
+        for ((listener, first), value) in series {
             let (listener, first) = (escape(listener), escape(first));
-            let value = values[number];
-            let _ =
-                writeln!(out, "ingre_certificate_{name}{{listener=\"{listener}\",name=\"{first}\"}} {value}");
+            let labels = format!("listener=\"{listener}\",name=\"{first}\"");
+            let _ = writeln!(out, "ingre_certificate_{name}{{{labels}}} {value}");
         }
     }
     out
 }
+
+/// One of the metrics.
+struct Metric {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+    /// Of one certificate, where it has one.
+    value: fn(&Facts, &Record) -> Option<i64>,
+    /// Of two together.
+    both: fn(i64, i64) -> i64,
+}
+
+const METRICS: [Metric; 6] = [
+    Metric {
+        name: "not_after_seconds",
+        kind: "gauge",
+        help: "When a certificate ends, in seconds since 1970.",
+        value: |facts, _| Some(facts.not_after),
+        both: i64::min,
+    },
+    Metric {
+        name: "failing",
+        kind: "gauge",
+        help: "Whether something stands in the way of a newer certificate.",
+        value: |_, record| Some(record.failure.is_some().into()),
+        both: i64::max,
+    },
+    Metric {
+        name: "replacements_total",
+        kind: "counter",
+        help: "How often a certificate was replaced without a reload.",
+        value: |_, record| i64::try_from(record.replacements).ok(),
+        both: i64::saturating_add,
+    },
+    Metric {
+        name: "failures_total",
+        kind: "counter",
+        help: "How often it could not be.",
+        value: |_, record| i64::try_from(record.failures).ok(),
+        both: i64::saturating_add,
+    },
+    Metric {
+        name: "last_replacement_seconds",
+        kind: "gauge",
+        help: "When it was replaced last, in seconds since 1970; absent before the first time.",
+        value: |_, record| i64::try_from(record.replaced?).ok(),
+        both: i64::max,
+    },
+    Metric {
+        name: "staple_not_after_seconds",
+        kind: "gauge",
+        help: "Until when its staple is good, in seconds since 1970; absent where none is shown.",
+        value: |_, record| record.staple.good_until,
+        both: i64::min,
+    },
+];

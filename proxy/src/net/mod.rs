@@ -12,3 +12,11 @@ pub(crate) use self::output::Output;
 pub(crate) use self::stream::{Resting, Stream};
 pub(crate) use self::tls::TlsStream;
 pub(crate) use self::watchdog::Watchdog;
+
+/// A byte that nobody can guess, to spread what many do at the same time.
+pub(crate) fn random_byte() -> u8 {
+    let mut random = [0];
+    // Without it there is no jitter.
+    let _ = aws_lc_rs::rand::fill(&mut random);
+    random[0]
+}

@@ -4,6 +4,7 @@
 //! whoever keeps it up to date puts another one there. A [`shelf::Shelf`] has the slots of one listener, by name. Where
 //! clients have to show a certificate themselves, a [`Proof`] says what came of it, for as long as the connection lives.
 
+mod date;
 mod describe;
 mod facts;
 mod failure;
@@ -13,9 +14,10 @@ mod shelf;
 mod slot;
 mod tickets;
 
-pub(crate) use self::facts::{Facts, date};
+pub(crate) use self::date::{date, seconds};
+pub(crate) use self::facts::Facts;
 pub(crate) use self::failure::{TIMEOUT, failure};
 pub(crate) use self::proof::Proof;
 pub(crate) use self::server::TlsState;
 pub(crate) use self::shelf::Index;
-pub(crate) use self::slot::{Record, Slot, Vault};
+pub(crate) use self::slot::{Record, Slot, StapleRecord, Vault};

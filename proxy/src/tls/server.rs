@@ -48,7 +48,7 @@ impl TlsState {
         random: &[u8],
     ) -> Result<Self, rustls::Error> {
         let slots = tls.certificates.iter().map(|certificate| vault.slot(certificate)).collect();
-        let shelf = Arc::new(Shelf::new(slots));
+        let shelf = Arc::new(Shelf::new(slots, tls.ocsp_stapling));
         let versions: &[_] = match tls.min_version {
             TlsVersion::Tls12 => rustls::DEFAULT_VERSIONS,
             TlsVersion::Tls13 => &[&rustls::version::TLS13],

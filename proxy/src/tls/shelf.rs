@@ -13,14 +13,21 @@ use super::slot::Slot;
 #[derive(Debug)]
 pub(crate) struct Shelf {
     slots: Vec<Arc<Slot>>,
+    /// Whether staples are shown.
+    stapled: bool,
     index: RwLock<Arc<Index>>,
 }
 
 impl Shelf {
-    /// Slots in the order of the file.
-    pub(crate) fn new(slots: Vec<Arc<Slot>>) -> Self {
-        let index = RwLock::new(Arc::new(Index::of_slots(&slots)));
-        Self { slots, index }
+    /// Slots in the order of the file, and whether clients are shown their staples.
+    pub(crate) fn new(slots: Vec<Arc<Slot>>, stapled: bool) -> Self {
+        let index = RwLock::new(Arc::new(Index::of_slots(&slots, stapled)));
+        Self { slots, stapled, index }
+    }
+
+    /// Whether clients are shown staples.
+    pub(crate) fn is_stapled(&self) -> bool {
+        self.stapled
     }
 
     /// The slots, in the order of the file.
@@ -30,7 +37,7 @@ impl Shelf {
 
     /// Looks again what stands in the slots.
     pub(crate) fn sort(&self) {
-        let index = Arc::new(Index::of_slots(&self.slots));
+        let index = Arc::new(Index::of_slots(&self.slots, self.stapled));
         *self.index.write().unwrap_or_else(PoisonError::into_inner) = index;
     }
 
@@ -62,8 +69,13 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    fn of_slots(slots: &[Arc<Slot>]) -> Self {
-        Self::new(slots.iter().filter_map(|slot| slot.get()).collect())
+    fn of_slots(slots: &[Arc<Slot>], stapled: bool) -> Self {
+        let keys = slots.iter().filter_map(|slot| slot.get());
+        let without_staple = |key: Arc<CertifiedKey>| match key.ocsp {
+            Some(_) if !stapled => Arc::new(CertifiedKey { ocsp: None, ..CertifiedKey::clone(&key) }),
+            _ => key,
+        };
+        Self::new(keys.map(without_staple).collect())
     }
 
     /// Certificates in the order of the file.

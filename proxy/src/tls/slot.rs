@@ -42,6 +42,30 @@ pub(crate) struct Record {
     pub(crate) failure: Option<(String, u64)>,
     /// How often something did.
     pub(crate) failures: u64,
+    /// How its staple fares.
+    pub(crate) staple: StapleRecord,
+}
+
+/// How the staple of a certificate fares. Times are seconds since 1970.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct StapleRecord {
+    /// Whether a responder is asked for it.
+    pub(crate) wanted: bool,
+    /// Whether clients insist on it.
+    pub(crate) needed: bool,
+    /// Until when the one that is shown is good; none is shown where absent.
+    pub(crate) good_until: Option<i64>,
+    /// Since when the certificate is revoked.
+    pub(crate) revoked: Option<i64>,
+    /// Why there is no newer one.
+    pub(crate) error: Option<String>,
+}
+
+impl StapleRecord {
+    /// Whether clients insist on it, and it is known that there is none.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.needed && self.good_until.is_none() && (self.error.is_some() || self.revoked.is_some())
+    }
 }
 
 impl Slot {
@@ -90,6 +114,11 @@ impl Slot {
     /// Nothing stands in the way any more, although nothing was replaced.
     pub(crate) fn is_well(&self) {
         self.lock_record().failure = None;
+    }
+
+    /// How its staple fares.
+    pub(crate) fn note_staple(&self, staple: StapleRecord) {
+        self.lock_record().staple = staple;
     }
 
     fn shown(&self) -> Option<Shown> {

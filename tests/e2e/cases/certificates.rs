@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::harness::certificates::{Authority, Issued};
+use crate::harness::program::ingre;
 use crate::harness::{Case, Client, Origin, Program, Request, Setup, Tls, until};
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -14,6 +15,8 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("certificates::files_that_change_are_read_again", changed),
         Case::new("certificates::a_bad_one_never_replaces_a_good_one", bad),
         Case::new("certificates::a_directory_that_is_swapped_by_a_link", swapped),
+        Case::new("certificates::an_end_that_comes_near_is_said", ends),
+        Case::new("certificates::the_command_shows_them_and_its_exit_code_tells", command),
         Case::new("certificates::a_reload_and_a_change_at_once", with_reload),
     ]
 }
@@ -200,4 +203,95 @@ fn with_reload() {
         wait_shown(&program, "a.test", &next);
     }
     assert_eq!(shown(&program, "b.test"), second.der.to_vec());
+}
+
+fn ends() {
+    let origin = Origin::named("rs");
+    let authority = Authority::new();
+    let now = std::time::SystemTime::now();
+    let issue = |name: &str, before: u64, after: u64| {
+        authority.issue_with(&[name], |params| {
+            params.not_before = (now - Duration::from_secs(before)).into();
+            params.not_after = (now + Duration::from_secs(after)).into();
+        })
+    };
+    let hour = 3600;
+    let program = start(
+        &origin,
+        "",
+        &issue("a.test", 24 * hour, 10),
+        &issue("b.test", 300 * 24 * hour, 6 * 24 * hour + hour),
+    );
+    program.said("ingre: the certificate for b.test (`b.pem`) ends in 6 days, on 20");
+    program.said("ingre: the certificate for a.test (`a.pem`) ends in ");
+    program.said("ingre: the certificate for a.test (`a.pem`) has EXPIRED on 20");
+    assert_eq!(entry(&program, "a.test")["problem"], "expired");
+    let lines = || program.stderr().lines().filter(|line| line.contains(".test (`")).count();
+    assert_eq!(lines(), 3, "{}", program.stderr());
+    // What has expired is replaced even by what is not good yet; there is nothing better.
+    let early = authority.issue_with(&["a.test"], |params| {
+        params.not_before = (now + Duration::from_secs(hour)).into();
+    });
+    put(program.path(), "a", &early);
+    program.said("ingre: the certificate for a.test (`a.pem`) does not hold before 20");
+    wait_shown(&program, "a.test", &early);
+    assert_eq!(entry(&program, "a.test")["problem"], "not yet valid");
+    let good = authority.issue(&["a.test"]);
+    put(program.path(), "a", &good);
+    wait_shown(&program, "a.test", &good);
+    until("it is well", || entry(&program, "a.test")["problem"].is_null().then_some(()));
+}
+
+fn command() {
+    let origin = Origin::named("rs");
+    let authority = Authority::new();
+    let (first, second) = (authority.issue(&["a.test", "b.test", "c.test"]), authority.issue(&["d.test"]));
+    let program = start(&origin, "", &first, &second);
+    let path = program.path().join("config.yaml");
+    let file = path.to_str().unwrap();
+    // The file has a port that the system chose: nobody is there, and the files are looked at.
+    let ran = ingre(&["certs", "-c", file], "");
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stderr.contains("this is what the files hold"), "{ran:?}");
+    assert!(ran.stdout.contains("a.test, b.test and 1 more"), "{ran:?}");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let admin = format!("admin: {{address: \"{}\"}}", program.admin());
+    std::fs::write(&path, text.replace("admin: {address: \"127.0.0.1:0\"}", &admin)).unwrap();
+    let ran = ingre(&["certs", "-c", file], "");
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
+    let lines: Vec<_> = ran.stdout.lines().collect();
+    for part in ["NAMES", "LISTENERS", "ISSUER", "NOT AFTER", "LEFT", "KEY", "SOURCE", "STAPLE", "PROBLEM"] {
+        assert!(lines[0].contains(part), "{ran:?}");
+    }
+    for part in
+        ["a.test, b.test and 1 more", "https", "e2e CA", "4096-01-01", " days", "EC P-256", "a.pem", "none"]
+    {
+        assert!(lines[1].contains(part), "{part}: {ran:?}");
+    }
+    assert!(lines[2].starts_with("d.test "), "{ran:?}");
+    // A file that is damaged does not hide what is being shown.
+    std::fs::write(program.path().join("b.key"), "damaged").unwrap();
+    program.said("the certificate for d.test (`b.pem`) stays as it is: `b.key` holds no PEM private key");
+    let ran = ingre(&["certs", "-c", file, "--json"], "");
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stderr.contains("1 of 2 certificates need attention"), "{ran:?}");
+    let page: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(page["certificates"][1]["names"], serde_json::json!(["d.test"]));
+    assert!(page["certificates"][1]["last_error"].as_str().unwrap().starts_with("`b.key` holds"), "{page:#}");
+    assert_eq!(page["certificates"][1]["files"], serde_json::json!(["b.pem", "b.key"]));
+    drop(program);
+    let ran = ingre(&["certs", "--admin", "127.0.0.1:1"], "");
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("no answer from the admin listener on 127.0.0.1:1"), "{ran:?}");
+    // One that has expired, in a file, and a development certificate that is not there yet.
+    let expired = authority.issue_expired(&["old.test"]);
+    let setup = Setup::new("").file("old.pem", &expired.certificate).file("old.key", &expired.key);
+    let text = "listeners: [{name: https, address: \"127.0.0.1:0\", tls: {development: {}, certificates: \
+                [{certificate: old.pem, key: old.key}]}}]\n";
+    std::fs::write(setup.path().join("config.yaml"), text).unwrap();
+    let ran = ingre(&["certs", "-c", setup.path().join("config.yaml").to_str().unwrap()], "");
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("the configuration has no admin listener to ask"), "{ran:?}");
+    assert!(ran.stdout.contains("old.test") && ran.stdout.contains("expired"), "{ran:?}");
+    assert!(!setup.path().join("certs").exists());
 }

@@ -106,6 +106,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ),
     ("9\"}]", "9\", weight: »101}]", "101 is out of range: 0 to 100"),
     ("9\"}]", "9\"}, {address: »\"127.0.0.1:9\"}]", "127.0.0.1:9 stands in this pool already\n"),
+    ("127.0.0.1:0\"", "127.0.0.1:0\", tls: {development: {}, ocsp_stapling: »maybe}", "`maybe` is not "),
     ("\"127.0.0.1:9", "»\"127.0.0.1:0", "port 0 is no port to connect to\n"),
     (
         "9\"}]}]",

@@ -32,6 +32,7 @@ mod retries;
 mod routing;
 mod rules;
 mod sockets;
+mod staples;
 mod sticky;
 mod tls;
 mod tls_settings;
@@ -90,6 +91,7 @@ pub(crate) fn all() -> Vec<Case> {
         routing::cases(),
         rules::cases(),
         sockets::cases(),
+        staples::cases(),
         sticky::cases(),
         tls::cases(),
         tls_settings::cases(),

@@ -14,6 +14,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("tls::protocols_by_alpn", alpn),
         Case::new("tls::versions_1_2_and_1_3", versions),
         Case::new("tls::development_certificate_is_made_once", development),
+        Case::new("tls::development_certificate_is_renewed_while_it_runs", development_renewed),
         Case::new("tls::development_certificate_for_other_names", development_names),
         Case::needing("tls::curl_trusts_the_development_ca", &[Need::Curl], with_curl),
         Case::new("tls::what_is_no_tls_gets_nothing", no_tls),
@@ -153,6 +154,18 @@ fn development() {
         .start();
     assert_ne!(certificate(&third), first);
     assert_eq!(std::fs::read(third.path().join("certs/dev-ca.pem")).unwrap(), ca);
+}
+
+fn development_renewed() {
+    let origin = Origin::named("rs");
+    let program = site(&origin).start();
+    let shown = || Client::connect_tls(program.listener("https"), &program.tls()).certificate();
+    let first = shown();
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(365 * 24 * 3600);
+    let file = std::fs::File::options().write(true).open(program.path().join("certs/dev.pem")).unwrap();
+    file.set_modified(long_ago).unwrap();
+    crate::harness::until("a new one", || (shown() != first).then_some(()));
+    program.said("ingre: the certificate for localhost is replaced, until 20");
 }
 
 fn development_names() {

@@ -16,6 +16,7 @@ use rustls::{RootCertStore, ServerConfig};
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     der: CertificateDer<'static>,
+    key: String,
     /// Its own certificate, PEM.
     pub(crate) pem: String,
 }
@@ -41,35 +42,45 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
         let der = certificate.der().clone();
-        Self { issuer: Issuer::new(params, key), der, pem: certificate.pem() }
+        let pem = key.serialize_pem();
+        Self { issuer: Issuer::new(params, key), der, key: pem, pem: certificate.pem() }
+    }
+
+    /// Its private key, PEM.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
     }
 
     /// A certificate for these names.
     pub(crate) fn issue(&self, names: &[&str]) -> Issued {
-        self.issue_for(KeyPair::generate().unwrap(), names)
+        self.issue_with(names, |_| ())
     }
 
     /// The same with a key of RSA.
     pub(crate) fn issue_rsa(&self, names: &[&str]) -> Issued {
         let key = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
-        self.issue_for(key, names)
+        self.issue_for(key, names, |_| ())
     }
 
-    fn issue_for(&self, key: KeyPair, names: &[&str]) -> Issued {
+    /// A certificate for these names, and with what is changed here.
+    pub(crate) fn issue_with(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Issued {
+        self.issue_for(KeyPair::generate().unwrap(), names, change)
+    }
+
+    fn issue_for(&self, key: KeyPair, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Issued {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        change(&mut params);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Issued { certificate: certificate.pem(), key: key.serialize_pem(), der: certificate.der().clone() }
     }
 
     /// A certificate for these names that has expired.
     pub(crate) fn issue_expired(&self, names: &[&str]) -> Issued {
-        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(names).unwrap();
-        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
-        params.not_after = rcgen::date_time_ymd(2002, 1, 1);
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        Issued { certificate: certificate.pem(), key: key.serialize_pem(), der: certificate.der().clone() }
+        self.issue_with(names, |params| {
+            params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+        })
     }
 
     /// A certificate for a client of this name, with this serial number, good until then.

@@ -22,6 +22,11 @@ pub(crate) fn interpreter() -> Option<&'static str> {
     FOUND.get_or_init(look).as_deref()
 }
 
+/// Whether that Python has cryptography as well.
+pub(crate) fn has_cryptography() -> bool {
+    interpreter().is_some_and(|python| succeeds(python, &["-c", "import cryptography.x509.ocsp"]))
+}
+
 /// A Python that has sslyze: `INGRE_SSLYZE`, or the virtual environment below `target` that is for it alone.
 pub(crate) fn scanner() -> Option<String> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/scanners/bin/python");
@@ -31,10 +36,19 @@ pub(crate) fn scanner() -> Option<String> {
 
 /// Starts a script of `tests/e2e/python` on a host; its standard input is open until it is ended.
 pub(crate) fn start(host: &Host, script: &str, arguments: &[&str]) -> Program {
+    start_on(Some(host), script, arguments)
+}
+
+/// The same on the test's own host.
+pub(crate) fn here(script: &str, arguments: &[&str]) -> Program {
+    start_on(None, script, arguments)
+}
+
+fn start_on(host: Option<&Host>, script: &str, arguments: &[&str]) -> Program {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/python").join(script);
     let mut command = Command::new(interpreter().unwrap());
     command.arg(path).args(arguments).stdin(Stdio::piped());
-    Program::spawn_on(Some(host), command, None)
+    Program::spawn_on(host, command, None)
 }
 
 /// Runs a script on a host; what it prints last is JSON.

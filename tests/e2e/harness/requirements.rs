@@ -25,6 +25,8 @@ pub(crate) enum Need {
     Tshark,
     /// A Python with scapy.
     Scapy,
+    /// A Python with cryptography.
+    Cryptography,
     /// Open vSwitch.
     OpenVswitch,
     /// The emulator of a machine with another kernel.
@@ -66,6 +68,7 @@ impl Need {
             Self::Nghttp2 => ["h2load", "nghttp"].iter().all(|program| succeeds(program, &["--version"])),
             Self::Tshark => succeeds("tshark", &["--version"]),
             Self::Scapy => super::python::interpreter().is_some(),
+            Self::Cryptography => super::python::has_cryptography(),
             Self::OpenVswitch => ["ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovs-ofctl"]
                 .iter()
                 .all(|program| succeeds(program, &["--version"])),
@@ -91,6 +94,7 @@ impl Need {
             Self::Nghttp2 => "h2load and nghttp (nghttp2-client)",
             Self::Tshark => "tshark",
             Self::Scapy => "a Python with scapy (INGRE_PYTHON or target/venv)",
+            Self::Cryptography => "a Python with cryptography (INGRE_PYTHON or target/venv)",
             Self::OpenVswitch => "Open vSwitch (openvswitch-switch)",
             Self::Emulator => "qemu-system-x86_64 (qemu-system-x86) on x86-64",
             Self::GuestKernel => {
