@@ -13,6 +13,7 @@
 //! [`rule`], [`pool`], `ocsp`, `error`.
 
 mod access_log;
+mod acme;
 mod admin;
 pub mod auth;
 mod body;

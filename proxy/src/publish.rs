@@ -71,8 +71,9 @@ impl Publisher {
         self.publish(&mut source, Source { config, addresses })?;
         let snapshot = self.snapshot.borrow();
         let tls = source.config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        let issued = tls.clone().flat_map(|tls| &tls.managed.certificates);
         let now = i64::try_from(clock::calendar()).unwrap_or(i64::MAX);
-        snapshot.vault.adopt(tls.flat_map(|tls| &tls.certificates), now);
+        snapshot.vault.adopt(tls.flat_map(|tls| &tls.certificates), issued, now);
         snapshot.sort_certificates();
         Ok(())
     }

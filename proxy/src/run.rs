@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::access_log::Log;
+use crate::acme;
 use crate::admin::{self, Admin, Page};
 use crate::config::{CertifiedKey, Config, Source};
 use crate::dns::{Follower, Names};
@@ -91,6 +92,7 @@ impl Proxy {
             (0..start.workers).map(|_| mpsc::unbounded_channel()).unzip();
         let publisher = Arc::new(Publisher::new(start.config, senders.clone()).map_err(StartError::Config)?);
         let snapshot = Arc::clone(&publisher.subscribe().borrow());
+        acme::load(&snapshot, &*start.notice);
         let lobby = Arc::<Lobby>::default();
         let spread = Spread::new(senders.iter().cloned());
         for (number, (shard, commands)) in shards.iter().zip(receivers).enumerate() {
@@ -179,8 +181,9 @@ impl Proxy {
         self.drain.start();
     }
 
-    /// Writes out what is left of the access log.
+    /// Writes out what is left of the access log, and leaves certificates to other nodes.
     pub fn finish(self) {
+        self.publisher.subscribe().borrow().showcase.leave();
         self.log.finish();
     }
 
@@ -240,6 +243,7 @@ impl Control {
                 let snapshot = Arc::clone(&snapshots.borrow());
                 metrics::render(&shards, lobby.len(), &snapshot, &names.all(), log.lost())
                     + &keeper::metrics(&snapshot)
+                    + &snapshot.showcase.board.metrics()
                     + &further()
             })));
             let admin = Rc::new(Admin { ready: self.ready, pages: self.pages });

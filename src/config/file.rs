@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use proxy::config::file::{
-    AccessLogFile, AdminFile, DrainFile, ListenerFile, PoolFile, ResolverFile, RouteFile, TrustedProxiesFile,
+    AccessLogFile, AcmeFile, AdminFile, DrainFile, ListenerFile, PoolFile, ResolverFile, RouteFile,
+    TrustedProxiesFile,
 };
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
@@ -32,6 +33,8 @@ pub(crate) struct File {
     admin: Option<AdminFile>,
     /// How the program leaves.
     drain: DrainFile,
+    /// The account with a certificate authority that speaks ACME; none when absent.
+    acme: Option<AcmeFile>,
     /// A built-in real server that answers with what reached it; none when absent.
     demo: Option<DemoFile>,
     /// Where clients connect.
@@ -64,6 +67,7 @@ impl File {
             resolver: &self.resolver,
             admin: self.admin.as_ref(),
             drain: &self.drain,
+            acme: self.acme.as_ref(),
         };
         let proxy = proxy::config::read(&sections, base, reader);
         let mut tunnels = encap::config::read(&self.tunnels, reader);

@@ -18,6 +18,10 @@ pub struct Setting<T> {
 }
 
 impl<T> Setting<T> {
+    pub(crate) fn written(text: String, at: Position) -> Self {
+        Self { text, at, becomes: PhantomData }
+    }
+
     /// Where the scalar stands in the file.
     pub fn at(&self) -> Position {
         self.at
@@ -27,8 +31,7 @@ impl<T> Setting<T> {
 impl<'de, T> Deserialize<'de> for Setting<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = serde_saphyr::Spanned::<String>::deserialize(deserializer)?;
-        let at = Position::from(spanned.referenced);
-        Ok(Self { text: spanned.value, at, becomes: PhantomData })
+        Ok(Self::written(spanned.value, Position::from(spanned.referenced)))
     }
 }
 

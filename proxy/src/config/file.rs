@@ -3,6 +3,7 @@
 //! Doc comments here become the descriptions in the JSON Schema, so they speak to the person who writes
 //! the file.
 
+mod acme;
 mod admission;
 mod client_certificate;
 mod rule;
@@ -17,6 +18,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use yaml::{ByteSize, Setting};
 
+pub use self::acme::*;
 pub use self::admission::*;
 pub use self::client_certificate::*;
 pub use self::rule::*;
@@ -85,6 +87,8 @@ pub struct TlsFile {
     pub certificates: Vec<CertificateFile>,
     /// A certificate that ingre makes itself, signed by a development CA of its own.
     pub development: Option<DevelopmentFile>,
+    /// Certificates that ingre gets from a certificate authority and renews, by the account in `acme:` at the top.
+    pub acme: Option<ManagedFile>,
     /// Show clients what the issuer says about revocation (OCSP), where a certificate names a responder. Default: true.
     pub ocsp_stapling: Option<Setting<bool>>,
     /// Clients that have to show a certificate themselves (mTLS), by domain. Default: none.

@@ -164,8 +164,10 @@ fn read_tls(
             },
         }
     });
-    if file.certificates.is_empty() && development.is_none() {
-        let help = "list one under `certificates:`, or write `development: {}` for one made here";
+    let managed = file.acme.as_ref().map(|acme| super::acme::read_managed(acme, reader));
+    if file.certificates.is_empty() && development.is_none() && managed.is_none() {
+        let help = "list one under `certificates:`, names under `acme: {domains: []}`, or write `development: {}` for \
+                    one made here";
         reader.problem(listener.address.at(), "`tls` names no certificate", Some(help.into()));
     }
     let ocsp_stapling = reader.read_or(file.ocsp_stapling.as_ref(), true);
@@ -173,6 +175,7 @@ fn read_tls(
     Tls {
         certificates,
         development,
+        managed: managed.unwrap_or_default(),
         client_certificates,
         min_version: tls_settings::read_min_version(file, reader),
         session_tickets: tls_settings::read_tickets(file.session_tickets.as_ref(), base, reader),

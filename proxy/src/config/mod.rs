@@ -3,6 +3,7 @@
 //! [`mod@file`] mirrors the YAML, [`read()`] turns it into a [`Config`] and notes every problem with its position.
 //! Pure: files come in through the reader's sources.
 
+mod acme;
 mod admission;
 mod balance;
 mod certificate;
@@ -36,6 +37,7 @@ use crate::rule::{
     Compress, Conditions, Cors, Edits, ErrorPages, Fixed, Redirect, Rewrite, Statuses, Template,
 };
 
+pub use self::acme::{Acme, Challenge, ChallengeKind, DnsHook, Eab, KeyType, Managed, OnDemand};
 pub use self::certificate::{CertificateError, certified_key};
 pub use self::client_certificate::{ClientCertificates, ClientFields, ClientPolicy, PolicyId};
 pub use self::names::ServerAddress;
@@ -63,6 +65,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// How the program leaves.
     pub drain: Drain,
+    /// The account with a certificate authority.
+    pub acme: Option<Acme>,
 }
 
 /// VIP, port, TLS and limits.
@@ -109,6 +113,8 @@ pub struct Tls {
     pub certificates: Vec<Certificate>,
     /// A certificate still to be made by the program.
     pub development: Option<Development>,
+    /// Certificates that an authority issues; behind the others.
+    pub managed: Managed,
     /// Clients that have to show a certificate themselves.
     pub client_certificates: Option<ClientCertificates>,
     /// The oldest version of TLS.
@@ -142,6 +148,8 @@ pub enum Source {
     },
     /// Made by the program, for these names.
     Development(Vec<String>),
+    /// Issued by a certificate authority, for these names.
+    Acme(Vec<String>),
 }
 
 /// A development certificate.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use yaml::{Position, Reader};
 
 use super::file::{
-    AccessLogFile, AdminFile, DrainFile, ListenerFile, PoolFile, ResolverFile, RouteFile, TrustedProxiesFile,
+    AccessLogFile, AcmeFile, AdminFile, DrainFile, ListenerFile, PoolFile, ResolverFile, RouteFile,
+    TrustedProxiesFile,
 };
 use super::{AccessLog, Config, Drain};
 
@@ -29,12 +30,16 @@ pub struct Sections<'a> {
     pub admin: Option<&'a AdminFile>,
     /// `drain:`
     pub drain: &'a DrainFile,
+    /// `acme:`
+    pub acme: Option<&'a AcmeFile>,
 }
 
 /// The configuration these sections stand for; what is wrong with them is noted in `reader`, and then the
 /// result is not to be used. Relative paths start at `base`.
 pub fn read(sections: &Sections<'_>, base: &Path, reader: &mut Reader<'_>) -> Config {
     let listeners = super::listener::read(sections.listeners, base, reader);
+    let acme = sections.acme.and_then(|file| super::acme::read(file, base, reader));
+    super::acme::check(sections.acme, acme.as_ref(), sections.listeners, &listeners, reader);
     let pools = super::pool::read(sections.pools, base, reader);
     let routes = super::route::read(sections.routes, &listeners, &pools, base, reader);
     let second = Duration::from_secs;
@@ -42,6 +47,7 @@ pub fn read(sections: &Sections<'_>, base: &Path, reader: &mut Reader<'_>) -> Co
         listeners,
         pools,
         routes,
+        acme,
         trusted_proxies: reader.read_all(sections.trusted_proxies),
         access_log: match reader.read_or(sections.access_log.output.as_ref(), "stdout".into()).as_str() {
             "off" => AccessLog::Off,

@@ -158,19 +158,20 @@ fn read_name(name: &Setting<String>, reader: &mut Reader<'_>) -> Option<ServerNa
     parsed
 }
 
-fn read_roots(
+/// The authorities in a file, or those of the system; a problem at `section`, where there are none.
+pub(super) fn read_roots(
     ca: Option<&Setting<std::path::PathBuf>>,
-    pool: Position,
+    section: Position,
     base: &Path,
     reader: &mut Reader<'_>,
 ) -> Option<Arc<[CertificateDer<'static>]>> {
     let (at, text) = match ca {
         Some(ca) => (ca.at(), reader.read_file(ca, base)?),
         None => match SYSTEM_ROOTS.iter().find_map(|path| reader.try_file(path)) {
-            Some(text) => (pool, text),
+            Some(text) => (section, text),
             None => {
                 let help = format!("install ca-certificates, or write `ca`; looked for {SYSTEM_ROOTS:?}");
-                reader.problem(pool, "this system has no list of authorities to trust", Some(help));
+                reader.problem(section, "this system has no list of authorities to trust", Some(help));
                 return None;
             }
         },

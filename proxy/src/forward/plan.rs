@@ -175,7 +175,7 @@ fn check_certificate(view: &View, connection: &Connection, host: &str) -> Result
         return Err(Error::Misdirected);
     }
     let Some(sni) = &connection.sni else { return Ok(()) };
-    if tls.shelf.index().is_same(sni, host) { Ok(()) } else { Err(Error::Misdirected) }
+    if tls.shelf.is_same(sni, host) { Ok(()) } else { Err(Error::Misdirected) }
 }
 
 /// A redirect to this address.

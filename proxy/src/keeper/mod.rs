@@ -18,11 +18,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
+use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 
 use crate::config::Source;
 use crate::net::clock;
 use crate::publish::{Change, Publisher};
+use crate::state::Snapshot;
 use crate::tls::{Slot, date};
 
 pub use self::page::describe;
@@ -41,6 +43,11 @@ pub(crate) struct Desk {
 impl Desk {
     pub(crate) fn new(publisher: Arc<Publisher>, notice: Notice) -> Self {
         Self { publisher, notice }
+    }
+
+    /// The present snapshot, and every one after it.
+    pub(crate) fn snapshots(&self) -> Receiver<Arc<Snapshot>> {
+        self.publisher.subscribe()
     }
 
     /// Every slot of the present snapshot; ask again after a pause, a reload makes and drops some.
@@ -74,10 +81,11 @@ impl Desk {
         }
         for (change, put) in changes.iter().zip(self.publisher.install(changes)) {
             if put {
+                let what = if change.before.is_some() { "replaced" } else { "there" };
                 change.slot.was_replaced(clock::calendar());
                 let until = change.slot.facts().map(|facts| format!(", until {}", date(facts.not_after)));
                 let until = until.unwrap_or_default();
-                self.say(&format!("the certificate {} is replaced{until}", name(&change.slot)));
+                self.say(&format!("the certificate {} is {what}{until}", name(&change.slot)));
             }
         }
     }
@@ -121,6 +129,7 @@ pub(crate) fn start(desk: Desk) -> io::Result<()> {
 async fn keep(desk: Desk) -> io::Result<()> {
     let mut parts = JoinSet::new();
     parts.spawn_local(files::keep(desk.clone()));
+    parts.spawn_local(crate::acme::keep(desk.clone()));
     parts.spawn_local(staples::keep(desk.clone()));
     parts.spawn_local(expiry::keep(desk));
     match parts.join_next().await {
@@ -138,6 +147,7 @@ pub(crate) fn name(slot: &Slot) -> String {
             format!("for {first} (`{}`)", certificate.display())
         }
         (Source::Files { certificate, .. }, None) => format!("`{}`", certificate.display()),
+        (Source::Acme(names), _) => format!("for {}", names.join(", ")),
         (_, Some(first)) => format!("for {first}"),
         (source, None) => format!("{source:?}"),
     }

@@ -12,15 +12,22 @@ use crate::admin::Page;
 use crate::config::{Config, Source};
 use crate::metrics::escape;
 use crate::state::Snapshot;
-use crate::tls::{Facts, Record, Slot, StapleRecord, date};
+use crate::tls::{Facts, Record, Slot, StapleRecord, TlsState, date};
 
 /// The page: every certificate of the present snapshot, as JSON.
 pub(crate) fn page(snapshot: impl Fn() -> Arc<Snapshot> + Send + Sync + 'static) -> Page {
     let text = move || {
         let now = seconds_now();
-        let slots = by_slot(&snapshot());
+        let snapshot = snapshot();
+        let slots = by_slot(&snapshot);
         let entries = slots.iter().map(|(slot, listeners)| {
-            entry(&slot.source, slot.facts().as_deref(), listeners, Some(&slot.record()), now)
+            let mut entry =
+                entry(&slot.source, slot.facts().as_deref(), listeners, Some(&slot.record()), now);
+            if let Some(status) = snapshot.showcase.board.status(&slot.source) {
+                entry["next_attempt"] = date(i64::try_from(status.next).unwrap_or(i64::MAX)).into();
+                entry["consecutive_failures"] = status.failures.into();
+            }
+            entry
         });
         format!("{:#}\n", json!({ "certificates": entries.collect::<Vec<_>>() }))
     };
@@ -42,13 +49,20 @@ pub fn describe(config: &Config) -> Value {
     json!({ "certificates": entries.collect::<Vec<_>>() })
 }
 
-/// The slots in the order of the file, each with the names of its listeners.
+/// The slots in the order of the file, then those of names that somebody has asked for, each with the names of its listeners.
 fn by_slot(snapshot: &Snapshot) -> Vec<(Arc<Slot>, Vec<String>)> {
     let each = snapshot.listeners.iter().flat_map(|listener| {
         let slots = listener.tls.iter().flat_map(|tls| tls.shelf.slots());
         slots.map(|slot| (Arc::clone(slot), listener.name.as_str()))
     });
-    together(each, Arc::as_ptr)
+    let mut all = together(each, Arc::as_ptr);
+    for (name, slot) in snapshot.showcase.demanded() {
+        let allows = |tls: &TlsState| tls.shelf.on_demand().is_some_and(|on_demand| on_demand.allows(&name));
+        let listeners =
+            snapshot.listeners.iter().filter(|listener| listener.tls.as_ref().is_some_and(allows));
+        all.push((slot, listeners.map(|listener| listener.name.clone()).collect()));
+    }
+    all
 }
 
 /// Each thing once, in order, with everything that was named beside it.
@@ -85,6 +99,10 @@ fn entry(
             entry["files"] = json!([certificate, key]);
         }
         Source::Development(_) => entry["source"] = "development".into(),
+        Source::Acme(names) => {
+            entry["source"] = "acme".into();
+            entry["names"] = json!(names);
+        }
     }
     if let Some(facts) = facts {
         entry["names"] = json!(facts.names);

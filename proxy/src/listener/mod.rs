@@ -13,12 +13,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub(crate) use self::h1::serve as serve_h1;
 pub(crate) use self::handler::{Handler, Refused, Request, Response, Switched};
 pub(crate) use self::interim::Interim;
+use crate::acme::ALPN;
 use crate::drain::Draining;
 use crate::error::Error;
 use crate::limit::{Permit, client_network};
@@ -162,6 +164,11 @@ async fn serve<H>(
     };
     view.handshake(stream.is_resumed());
     let sni = stream.server_name().map(|name| Rc::from(name.to_ascii_lowercase()));
+    if stream.protocol() == Some(ALPN) {
+        // The handshake was all that the authority wants (RFC 8737 3).
+        let _ = tokio::time::timeout(limits.send_timeout, Stream::Tls(Box::new(stream)).shutdown()).await;
+        return;
+    }
     let is_h2 = stream.protocol() == Some(b"h2");
     let connection =
         Connection { listener, peer, address: AddressText::of(peer.ip()), https: true, sni, proof };

@@ -12,6 +12,7 @@ use super::limits::Limits;
 use super::slots::{Lease, Slots};
 use super::sticky::Sticky;
 use super::upstream_tls::UpstreamTls;
+use crate::acme::{self, Showcase};
 use crate::config::{self, Config};
 use crate::limit::{AccessList, Limit, Limiter};
 use crate::pool::{AllDown, HealthCell, HealthState, Pool, RealServer};
@@ -31,6 +32,10 @@ pub(crate) struct Snapshot {
     numbers: Arc<Slots>,
     /// The certificates; the same in every snapshot.
     pub(crate) vault: Arc<Vault>,
+    /// How certificates are got from an authority.
+    pub(crate) acme: Option<Arc<acme::Settings>>,
+    /// What is shown to authorities; the same in every snapshot.
+    pub(crate) showcase: Arc<Showcase>,
     /// Seals cookies where nothing else is configured; the same in every snapshot.
     random: [u8; 32],
 }
@@ -77,6 +82,9 @@ impl Snapshot {
     pub(crate) fn build(config: Config, previous: Option<&Self>) -> Result<Self, String> {
         let numbers = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.numbers));
         let vault = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.vault));
+        let showcase = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.showcase));
+        let acme = acme::Settings::of(&config);
+        let proves = acme.as_ref().is_some_and(|acme| acme.proves_by_tls());
         let random = previous.map_or_else(random, |previous| Ok(previous.random))?;
         let pools = config
             .pools
@@ -94,11 +102,13 @@ impl Snapshot {
             .iter()
             .map(|listener| {
                 let tls = match &listener.tls {
-                    Some(tls) => {
-                        Some(TlsState::new(&listener.name, tls, &vault, &random).map_err(|error| {
-                            format!("TLS of the listener `{}` cannot be set up: {error}", listener.name)
-                        })?)
-                    }
+                    Some(tls) => Some(
+                        TlsState::new(&listener.name, tls, &vault, (&showcase, proves), &random).map_err(
+                            |error| {
+                                format!("TLS of the listener `{}` cannot be set up: {error}", listener.name)
+                            },
+                        )?,
+                    ),
                     None => None,
                 };
                 Ok(ListenerState {
@@ -121,6 +131,8 @@ impl Snapshot {
             slots,
             numbers,
             vault,
+            acme,
+            showcase,
             random,
         })
     }

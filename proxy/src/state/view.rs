@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::balancer::{Ask, Balancer, Outcome, Own, Picked};
 use super::snapshot::{ListenerState, PoolState, ServerState, Snapshot};
 use super::upstream_tls::UpstreamTls;
+use crate::acme::Showcase;
 use crate::config;
 use crate::error::Error;
 use crate::limit::Limiter;
@@ -121,6 +122,11 @@ impl View {
 
     pub(crate) fn server(&self, pool: usize, server: usize) -> &ServerState {
         &self.snapshot.pools[pool].servers[server]
+    }
+
+    /// What is shown to authorities.
+    pub(crate) fn showcase(&self) -> &Showcase {
+        &self.snapshot.showcase
     }
 
     pub(crate) fn trusts(&self, peer: IpAddr) -> bool {

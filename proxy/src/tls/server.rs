@@ -15,6 +15,7 @@ use super::proof::Proof;
 use super::shelf::Shelf;
 use super::slot::Vault;
 use super::tickets::{Secret, Tickets};
+use crate::acme::{self, Showcase};
 use crate::config::{self, ClientPolicy, SessionTickets, TlsVersion};
 use crate::net::TlsStream;
 use crate::route::normalise_host;
@@ -36,8 +37,8 @@ struct Guarded {
 }
 
 impl TlsState {
-    /// TLS of the listener with this name. Where nothing else is configured `random`, which is the same as long as the
-    /// process lives, seals session tickets.
+    /// TLS of the listener with this name, which proves names by tls-alpn-01 where the flag beside `showcase` says so. Where
+    /// nothing else is configured `random`, which is the same as long as the process lives, seals session tickets.
     ///
     /// # Errors
     /// Where the crypto provider refuses; does not happen with the one that is built in.
@@ -45,10 +46,14 @@ impl TlsState {
         name: &str,
         tls: &config::Tls,
         vault: &Vault,
+        (showcase, proves): (&Arc<Showcase>, bool),
         random: &[u8],
     ) -> Result<Self, rustls::Error> {
-        let slots = tls.certificates.iter().map(|certificate| vault.slot(certificate)).collect();
-        let shelf = Arc::new(Shelf::new(slots, tls.ocsp_stapling));
+        let slots = tls.certificates.iter().map(|certificate| vault.slot(certificate));
+        let issued = tls.managed.certificates.iter().map(|names| vault.issued_slot(names));
+        let slots = slots.chain(issued).collect();
+        let on_demand = tls.managed.on_demand.clone();
+        let shelf = Arc::new(Shelf::new(slots, tls.ocsp_stapling, Arc::clone(showcase), on_demand));
         let versions: &[_] = match tls.min_version {
             TlsVersion::Tls12 => rustls::DEFAULT_VERSIONS,
             TlsVersion::Tls13 => &[&rustls::version::TLS13],
@@ -67,6 +72,9 @@ impl TlsState {
                 true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
                 false => vec![b"http/1.1".to_vec()],
             };
+            if proves {
+                config.alpn_protocols.push(acme::ALPN.to_vec());
+            }
             config.ignore_client_order = true;
             // Tickets are all there is: what is kept here would be good on this node alone.
             config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -8,6 +8,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{SignatureAlgorithm, SignatureScheme};
 
 use super::slot::Slot;
+use crate::acme::{ALPN, Showcase};
+use crate::config::OnDemand;
 
 /// The slots of one listener and, in order, what stands in them.
 #[derive(Debug)]
@@ -16,13 +18,22 @@ pub(crate) struct Shelf {
     /// Whether staples are shown.
     stapled: bool,
     index: RwLock<Arc<Index>>,
+    /// What is shown to authorities.
+    showcase: Arc<Showcase>,
+    /// For which names certificates are got when somebody asks.
+    on_demand: Option<OnDemand>,
 }
 
 impl Shelf {
     /// Slots in the order of the file, and whether clients are shown their staples.
-    pub(crate) fn new(slots: Vec<Arc<Slot>>, stapled: bool) -> Self {
+    pub(crate) fn new(
+        slots: Vec<Arc<Slot>>,
+        stapled: bool,
+        showcase: Arc<Showcase>,
+        on_demand: Option<OnDemand>,
+    ) -> Self {
         let index = RwLock::new(Arc::new(Index::of_slots(&slots, stapled)));
-        Self { slots, stapled, index }
+        Self { slots, stapled, index, showcase, on_demand }
     }
 
     /// Whether clients are shown staples.
@@ -41,17 +52,45 @@ impl Shelf {
         *self.index.write().unwrap_or_else(PoisonError::into_inner) = index;
     }
 
-    /// What stands there now.
-    pub(crate) fn index(&self) -> Arc<Index> {
+    fn index(&self) -> Arc<Index> {
         Arc::clone(&self.index.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// For which names certificates are got when somebody asks.
+    pub(crate) fn on_demand(&self) -> Option<&OnDemand> {
+        self.on_demand.as_ref()
+    }
+
+    /// Whether a client that asks for either name is shown the same; both in lower case.
+    pub(crate) fn is_same(&self, one: &str, other: &str) -> bool {
+        let index = self.index();
+        let is_demanded = |name: &str| index.find(name).is_none() && self.allows(name);
+        one == other || index.is_same(one, other) && !is_demanded(one) && !is_demanded(other)
+    }
+
+    fn allows(&self, name: &str) -> bool {
+        self.on_demand.as_ref().is_some_and(|on_demand| on_demand.allows(name))
     }
 }
 
 impl ResolvesServerCert for Shelf {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if self.showcase.is_alpn()
+            && let Some(mut protocols) = hello.alpn()
+            && protocols.any(|protocol| protocol == ALPN)
+        {
+            return self.showcase.proof(hello.server_name(), hello.alpn()?);
+        }
         let index = self.index();
-        let group = hello.server_name().map_or(0, |name| index.select(&name.to_ascii_lowercase()));
-        index.choose(group, hello.signature_schemes()).cloned()
+        let name = hello.server_name().map(str::to_ascii_lowercase);
+        let found = name.as_deref().and_then(|name| index.find(name));
+        if let (None, Some(name)) = (found, &name)
+            && self.allows(name)
+            && let Some(key) = self.showcase.demand(name)
+        {
+            return Some(key);
+        }
+        index.choose(found.unwrap_or(0), hello.signature_schemes()).cloned()
     }
 }
 
@@ -120,10 +159,15 @@ impl Index {
     }
 
     /// The group for a name in lower case: of the certificates with this name, else with a wildcard one label up
-    /// (RFC 9525 6.3), else the first.
-    fn select(&self, name: &str) -> usize {
+    /// (RFC 9525 6.3).
+    fn find(&self, name: &str) -> Option<usize> {
         let wildcard = || self.wildcard.get(name.split_once('.')?.1);
-        self.exact.get(name).or_else(wildcard).copied().unwrap_or(0)
+        self.exact.get(name).or_else(wildcard).copied()
+    }
+
+    /// The same, then the first.
+    fn select(&self, name: &str) -> usize {
+        self.find(name).unwrap_or(0)
     }
 
     /// The best certificate of a group whose key can sign as the client wants; its best at all where none can. In TLS 1.2

@@ -69,7 +69,8 @@ impl StapleRecord {
 }
 
 impl Slot {
-    fn new(source: Source, key: Option<Arc<CertifiedKey>>) -> Self {
+    /// A place for what comes from there.
+    pub(crate) fn new(source: Source, key: Option<Arc<CertifiedKey>>) -> Self {
         Self { source, shown: RwLock::new(key.map(Shown::new)), record: Mutex::default() }
     }
 
@@ -146,15 +147,29 @@ impl Vault {
         Arc::clone(self.lock().entry(certificate.source.clone()).or_insert_with(new))
     }
 
+    /// The slot of a certificate that an authority issues for these names; empty where there was none.
+    pub(crate) fn issued_slot(&self, names: &[String]) -> Arc<Slot> {
+        let source = Source::Acme(names.to_vec());
+        let new = || Arc::new(Slot::new(source.clone(), None));
+        Arc::clone(self.lock().entry(source.clone()).or_insert_with(new))
+    }
+
     /// Every slot.
     pub(crate) fn slots(&self) -> Vec<Arc<Slot>> {
         self.lock().values().map(Arc::clone).collect()
     }
 
-    /// A configuration has just been read, at this second since 1970: its certificates are the newest, and all there are.
-    /// One that is there already stays as it is, with its staple, and so does one that holds where the new one does not.
-    pub(crate) fn adopt<'a>(&self, certificates: impl Iterator<Item = &'a Certificate>, now: i64) {
-        let mut slots = HashMap::new();
+    /// A configuration has just been read, at this second since 1970: its certificates are the newest, and these with
+    /// those that are issued for these names are all there are. One that is there already stays as it is, with its staple,
+    /// and so does one that holds where the new one does not.
+    pub(crate) fn adopt<'a>(
+        &self,
+        certificates: impl Iterator<Item = &'a Certificate>,
+        issued: impl Iterator<Item = &'a Vec<String>>,
+        now: i64,
+    ) {
+        let issued = issued.map(|names| self.issued_slot(names));
+        let mut slots: HashMap<_, _> = issued.map(|slot| (slot.source.clone(), slot)).collect();
         for certificate in certificates {
             let slot = self.slot(certificate);
             let new = Shown::new(Arc::clone(&certificate.key));

@@ -6,6 +6,7 @@ use crate::harness::{Case, Origin, Request, Setup};
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::new("config::mistakes_are_shown_with_their_place_and_a_remedy", table),
+        Case::new("config::mistakes_about_authorities_are_shown_with_their_place", of_acme),
         Case::new("config::mistakes_in_tunnels_are_shown_with_their_place", of_tunnels),
         Case::new("config::several_mistakes_are_shown_at_once_in_order", several),
         Case::new("config::certificates_that_cannot_be_used", certificates),
@@ -211,6 +212,77 @@ const TABLE: &[(&str, &str, &str)] = &[
 const TUNNEL: &str =
     "{name: t, local: 192.0.2.1, peers: [192.0.2.2], key: 1, address: 172.16.0.1, networks: [10.0.0.0/24]}";
 
+/// A configuration with certificates of an authority that nothing is wrong with.
+const ACME: &str = "\
+acme: {directory: \"https://ca.test/dir\", email: ops@a.test, challenge: http-01}
+listeners:
+  - {name: https, address: \"127.0.0.1:0\", tls: {acme: {domains: [a.test, [b.test, c.test]]}}}
+  - {name: http, address: \"127.0.0.1:0\"}
+";
+
+/// Mistakes in it, as in [`TABLE`].
+const OF_ACME: &[(&str, &str, &str)] = &[
+    (
+        "directory: \"https://ca.test/dir\"",
+        "directory: »\"http://ca.test\"",
+        "`http://ca.test` is no address that begins with https://\n",
+    ),
+    ("ops@a.test", "»\"ops@a.test,me@a.test\"", "`ops@a.test,me@a.test` is no address of e-mail\n"),
+    ("challenge: http-01", "challenge: »dns-02", "`dns-02` is not http-01, tls-alpn-01 or dns-01"),
+    ("challenge: http-01", "challenge: »dns-01", "`challenge: dns-01` needs a program that sets records\n"),
+    (
+        "challenge: http-01",
+        "challenge: »http-01, dns_hook: [x]",
+        "`dns_hook` is for `challenge: dns-01` alone\n",
+    ),
+    (
+        "challenge: http-01",
+        "challenge: dns-01, dns_hook: [x], dns_hook_timeout: »2h",
+        "7200s is out of range: 1s to 3600s",
+    ),
+    ("challenge: http-01", "key_type: »p521", "`p521` is not p256, p384 or rsa2048"),
+    ("challenge: http-01", "eab: {key_id: a, hmac_key: »\"a+b\"}", "this is no base64url\n"),
+    ("challenge: http-01", "ca: »none.pem", "cannot read `none.pem`"),
+    ("[b.test, c.test]", "[b.test, »\"*.c.test\"]", "a wildcard can be proven by dns-01 alone\n"),
+    ("[b.test, c.test]", "[»b.test, B.test.]", "a name stands twice in one certificate"),
+    ("[b.test, c.test]", "»\"b_c.test\"", "`b_c.test` is no domain name\n"),
+    ("[b.test, c.test]", "»\"bücher.test\"", "`b\\u{fc}cher.test` is no domain name\n"),
+    ("[b.test, c.test]", "»\"a.*.test\"", "`a.*.test` is no domain name\n"),
+    ("[b.test, c.test]", "»\"192.0.2.1\"", "`192.0.2.1` is an address: certificates are for names\n"),
+    (
+        "{domains: [a.test, [b.test, c.test]]}",
+        "{on_demand: {allow: [], max_certificates: »5}}",
+        "`on_demand` without a name under `allow`\n",
+    ),
+    (
+        "{domains: [a.test, [b.test, c.test]]}",
+        "{on_demand: {allow: [a.test], max_certificates: »0}}",
+        "0 is out of range: 1 to 10000",
+    ),
+    (
+        "{domains: [a.test, [b.test, c.test]]}",
+        "{on_demand: {allow: [a.test], max_per_hour: »1001}}",
+        "1001 is out of range: 1 to 1000",
+    ),
+    ("{domains: [a.test, [b.test, c.test]]}", "{on_demand: {allow: [»\"*\"]}}", "`*` is no domain name\n"),
+    (
+        "address: \"127.0.0.1:0\", tls: {acme: {domains: [a.test, [b.test, c.test]]}}",
+        "address: »\"127.0.0.1:0\", tls: {acme: {}}",
+        "`acme` of this listener names no domain\n",
+    ),
+    (
+        "[a.test, [b.test, c.test]]}}}\n  - {name: http, address: \"127.0.0.1:0\"}",
+        "[»a.test]}}}",
+        "http-01 needs a listener for plain HTTP\n",
+    ),
+    (
+        "acme: {directory: \"https://ca.test/dir\", email: ops@a.test, challenge: http-01}\nlisteners:\n  - {name: https, \
+         address: \"127.0.0.1:0\", tls: {acme: {domains: [a.test",
+        "listeners:\n  - {name: https, address: \"127.0.0.1:0\", tls: {acme: {domains: [»a.test",
+        "there is no account with an authority for `acme`\n",
+    ),
+];
+
 /// As [`TABLE`], with changes to [`TUNNEL`].
 const TUNNELS: &[(&str, &str, &str)] = &[
     ("key: 1", "kind: ipip, key: »1", "this kind of tunnel has no `key`\n"),
@@ -264,6 +336,10 @@ const TUNNELS: &[(&str, &str, &str)] = &[
 
 fn table() {
     are_shown(REST, TABLE);
+}
+
+fn of_acme() {
+    are_shown(ACME, OF_ACME);
 }
 
 fn of_tunnels() {

@@ -15,8 +15,8 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// What needs more than an ordinary user has, or is no configuration of ours.
-const NOT_STARTED: [&str; 2] = ["tenants", "docker-compose"];
+/// What needs more than an ordinary user has, is no configuration of ours, or is started with an authority of its own.
+const NOT_STARTED: [&str; 3] = ["tenants", "docker-compose", "acme"];
 
 fn files() -> BTreeMap<String, PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");

@@ -1,6 +1,8 @@
 //! The cases, by what they are about.
 
 mod access_log;
+mod acme;
+mod acme_shared;
 mod admission;
 mod balancing;
 mod bodies;
@@ -60,6 +62,8 @@ use crate::harness::{Case, Origin, Setup};
 pub(crate) fn all() -> Vec<Case> {
     [
         access_log::cases(),
+        acme::cases(),
+        acme_shared::cases(),
         admission::cases(),
         balancing::cases(),
         bodies::cases(),

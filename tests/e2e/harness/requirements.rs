@@ -21,6 +21,8 @@ pub(crate) enum Need {
     Scanners,
     /// The programs h2load and nghttp.
     Nghttp2,
+    /// The certificate authority pebble, with its DNS server.
+    Pebble,
     /// The program tshark.
     Tshark,
     /// A Python with scapy.
@@ -66,6 +68,9 @@ impl Need {
             Self::Openssl => succeeds("openssl", &["version"]),
             Self::Scanners => succeeds("testssl", &["--version"]) && super::python::scanner().is_some(),
             Self::Nghttp2 => ["h2load", "nghttp"].iter().all(|program| succeeds(program, &["--version"])),
+            Self::Pebble => [("pebble", "-h"), ("pebble-challtestsrv", "-h")]
+                .iter()
+                .all(|(program, help)| succeeds(program, &[help])),
             Self::Tshark => succeeds("tshark", &["--version"]),
             Self::Scapy => super::python::interpreter().is_some(),
             Self::Cryptography => super::python::has_cryptography(),
@@ -92,6 +97,7 @@ impl Need {
                 "testssl (testssl.sh), and a Python with sslyze (INGRE_SSLYZE or target/scanners)"
             }
             Self::Nghttp2 => "h2load and nghttp (nghttp2-client)",
+            Self::Pebble => "pebble and pebble-challtestsrv (pebble)",
             Self::Tshark => "tshark",
             Self::Scapy => "a Python with scapy (INGRE_PYTHON or target/venv)",
             Self::Cryptography => "a Python with cryptography (INGRE_PYTHON or target/venv)",
