@@ -3,7 +3,7 @@
 #   From source           docker build -t ingre .
 #   From a binary         cargo build --locked --profile dist
 #                         docker build -t ingre --target prebuilt --build-arg BINARY=target/dist/ingre .
-#   Serve                 docker run --rm -p 8443:8443 -p 8080:8080 ingre
+#   Serve                 docker run --rm -p 8443:8443 -p 8443:8443/udp -p 8080:8080 ingre
 #   With tunnels          docker run --rm --user 0 --cap-add NET_ADMIN --cap-add NET_RAW --device /dev/net/tun \
 #                             --sysctl net.ipv4.conf.all.rp_filter=0 -v "$PWD/config.yaml:/etc/ingre/config.yaml:ro" ingre
 #
@@ -25,7 +25,7 @@ COPY config.yaml /etc/ingre/config.yaml
 COPY --chown=65532:65532 certs /etc/ingre/certs
 USER 65532:65532
 WORKDIR /etc/ingre
-EXPOSE 8080 8443
+EXPOSE 8080 8443 8443/udp
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
     CMD ["/usr/bin/ingre", "healthcheck", "-c", "/etc/ingre/config.yaml"]

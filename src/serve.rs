@@ -13,7 +13,7 @@ use crate::config::{self, Config, Process};
 use crate::cpu::Plan;
 use crate::notice::say;
 use crate::signals::{Request, Signals};
-use crate::sockets::{self, HandedIn};
+use crate::sockets::{self, Bound, HandedIn};
 use crate::tunnels::{Carrier, NoTunnels, Prepared};
 use crate::{development, exit};
 
@@ -60,7 +60,9 @@ fn serve(
         (false, true) => Some(Prepared::external(&config.tunnels)?),
         (false, false) => Some(Prepared::new(&config.tunnels, config.process.engine_threads)?),
     };
-    let listeners = sockets::listeners(&config.proxy, &mut handed_in, tunnels.as_ref())?;
+    let plan = Plan::new(config.process.workers, &config.process.cpu_affinity);
+    let workers = plan.workers;
+    let listeners = sockets::listeners(&config.proxy, &mut handed_in, tunnels.as_ref(), workers)?;
     let admin = sockets::admin(&config.proxy, &mut handed_in)?;
     handed_in.finish()?;
     let demo = config.process.demo.map(bind_demo).transpose()?;
@@ -72,11 +74,12 @@ fn serve(
     let carrier = tunnels.map(Prepared::start).transpose()?.map(Arc::new);
     let demo = demo.map(start_demo).transpose()?;
 
-    for (listener, socket) in config.proxy.listeners.iter().zip(&listeners) {
+    for (listener, Bound { tcp, quic }) in config.proxy.listeners.iter().zip(&listeners) {
         let scheme = if listener.tls.is_some() { "https" } else { "http" };
         let inside =
             listener.tunnel.as_ref().map_or(String::new(), |tunnel| format!(" in the tunnel {tunnel}"));
-        say(&format!("listener {} serves {scheme}://{}{inside}", listener.name, socket.local_addr()?));
+        let too = if quic.is_empty() { "" } else { " with HTTP/3" };
+        say(&format!("listener {} serves {scheme}://{}{inside}{too}", listener.name, tcp.local_addr()?));
     }
     if let Some(admin) = &admin {
         say(&format!("admin serves http://{}", admin.local_addr()?));
@@ -84,18 +87,18 @@ fn serve(
     if let Some(demo) = demo {
         say(&format!("demo real server on http://{demo}"));
     }
-    let plan = Plan::new(config.process.workers, &config.process.cpu_affinity);
-    let workers = plan.workers;
     let metrics = carrier.as_ref().map(Arc::downgrade);
     let tunnels: Arc<dyn TunnelSockets> = match &carrier {
         Some(carrier) => Arc::new(carrier.sockets()),
         None => Arc::new(NoTunnels),
     };
     let drain = config.proxy.drain;
+    let (listeners, quic) = listeners.into_iter().map(|Bound { tcp, quic }| (tcp, quic)).unzip();
     let renewal = development::Renewal::of(&config.proxy);
     let proxy = Proxy::start(Start {
         config: config.proxy,
         listeners,
+        quic,
         admin,
         pages: carrier.iter().map(Carrier::page).collect(),
         metrics: Arc::new(move || {

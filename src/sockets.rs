@@ -1,18 +1,34 @@
-//! Listening sockets: handed in by name, inside a tunnel, or bound here.
+//! Listening sockets, of TCP and of UDP for HTTP/3: handed in by name, inside a tunnel, or bound here.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 
 use anyhow::{Context as _, bail};
+use encap::linux::reuseport::{self, Steering};
 use proxy::config::Config;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::notice::say;
 use crate::tunnels::Prepared;
 
 /// Connections the kernel keeps for us while all workers are busy.
 const BACKLOG: i32 = 4096;
+/// Attempts to find a port that is free for TCP and UDP, where any will do.
+const ATTEMPTS: usize = 20;
+/// Bytes that may wait for a worker, and for the network, where the system allows as much.
+const UDP_BUFFER: usize = 4 << 20;
+/// What follows the name of a listener in that of its UDP socket.
+const QUIC: &str = "-quic";
+
+/// The sockets of a listener.
+pub(crate) struct Bound {
+    /// For HTTP/1.1 and HTTP/2.
+    pub(crate) tcp: TcpListener,
+    /// For HTTP/3: one per worker, or one that was handed in, or none.
+    pub(crate) quic: Vec<UdpSocket>,
+}
 
 /// Sockets that were handed to this process (LISTEN_FDS), by name.
 pub(crate) struct HandedIn(HashMap<String, OwnedFd>);
@@ -23,8 +39,8 @@ impl HandedIn {
         Ok(Self(encap::linux::inherited::take()?.into_iter().collect()))
     }
 
-    fn named(&mut self, name: &str) -> Option<TcpListener> {
-        self.0.remove(name).map(TcpListener::from)
+    fn named<T: From<OwnedFd>>(&mut self, name: &str) -> Option<T> {
+        self.0.remove(name).map(T::from)
     }
 
     /// Refuses what nobody asked for: a socket that is held and never served black-holes its clients.
@@ -32,31 +48,115 @@ impl HandedIn {
         match self.0.into_keys().next() {
             Some(name) => bail!(
                 "a socket named `{name}` was handed in, but no listener has this name (FileDescriptorName= in \
-                 the socket unit, LISTEN_FDNAMES otherwise)"
+                 the socket unit, LISTEN_FDNAMES otherwise; NAME-quic is the UDP socket of a listener with HTTP/3)"
             ),
             None => Ok(()),
         }
     }
 }
 
-/// One socket per listener, in the order of the configuration.
+/// The sockets of each listener, in the order of the configuration.
 pub(crate) fn listeners(
     config: &Config,
     handed_in: &mut HandedIn,
     tunnels: Option<&Prepared>,
-) -> anyhow::Result<Vec<TcpListener>> {
+    workers: usize,
+) -> anyhow::Result<Vec<Bound>> {
     let mut sockets = Vec::new();
     for listener in &config.listeners {
-        let socket = match (handed_in.named(&listener.name), &listener.tunnel, tunnels) {
-            (Some(socket), _, _) => Ok(socket),
-            (None, None, _) => bind(listener.address, None),
-            (None, Some(tunnel), Some(tunnels)) => tunnels.listen(tunnel, listener.address),
-            (None, Some(_), None) => Err(io::ErrorKind::NotFound.into()),
-        };
         let what = || format!("listener `{}`: cannot listen on {}", listener.name, listener.address);
-        sockets.push(socket.map_err(|error| explain(error, listener.address)).with_context(what)?);
+        let tcp = handed_in.named::<TcpListener>(&listener.name);
+        let is_handed_in = tcp.is_some();
+        let udp = || handed_in.named::<UdpSocket>(&format!("{}{QUIC}", listener.name));
+        let udp = listener.http3.then(udp).flatten();
+        let bind_tcp = || match (&listener.tunnel, tunnels) {
+            (None, _) => bind(listener.address, None),
+            (Some(tunnel), Some(tunnels)) => tunnels.listen(tunnel, listener.address),
+            (Some(_), None) => Err(io::ErrorKind::NotFound.into()),
+        };
+        let bind_tcp = || bind_tcp().map_err(|error| explain(error, listener.address)).with_context(what);
+        let tcp = tcp.map_or_else(bind_tcp, Ok)?;
+        sockets.push(match udp {
+            _ if !listener.http3 => Bound { tcp, quic: Vec::new() },
+            Some(udp) => Bound { tcp, quic: vec![udp] },
+            None if is_handed_in => beside(tcp, &listener.name, workers).with_context(what)?,
+            None => both(tcp, bind_tcp, listener.address, workers).with_context(what)?,
+        });
     }
     Ok(sockets)
+}
+
+/// The same port for UDP as for a TCP socket that was handed in. Where that is not permitted, there is no HTTP/3; where
+/// somebody else has the port, that is an error.
+fn beside(tcp: TcpListener, name: &str, workers: usize) -> anyhow::Result<Bound> {
+    let address = tcp.local_addr()?;
+    let quic = match bind_quic(address, workers) {
+        Ok(sockets) => sockets,
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(explain_udp(error, address)),
+        Err(error) => {
+            let missing = format!("no UDP socket {name}{QUIC} was handed in");
+            say(&format!("listener {name} is without HTTP/3, as {missing} and none can be bound: {error}"));
+            Vec::new()
+        }
+    };
+    Ok(Bound { tcp, quic })
+}
+
+/// The same port for UDP as for TCP, which is bound anew where any port will do and this one is taken.
+fn both(
+    mut tcp: TcpListener,
+    bind_tcp: impl Fn() -> anyhow::Result<TcpListener>,
+    address: SocketAddr,
+    workers: usize,
+) -> anyhow::Result<Bound> {
+    let mut attempts = if address.port() == 0 { ATTEMPTS } else { 1 };
+    loop {
+        attempts -= 1;
+        match bind_quic(tcp.local_addr()?, workers) {
+            Ok(quic) => return Ok(Bound { tcp, quic }),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts > 0 => tcp = bind_tcp()?,
+            Err(error) => return Err(explain_udp(error, address)),
+        }
+    }
+}
+
+/// Binds a UDP socket for each worker, in a group in which the kernel chooses by connection ID.
+fn bind_quic(address: SocketAddr, workers: usize) -> io::Result<Vec<UdpSocket>> {
+    let mut sockets = Vec::<Socket>::new();
+    for number in 0..workers {
+        let socket =
+            Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+        socket.set_cloexec(true)?;
+        // As large as the system permits.
+        let _ = socket.set_recv_buffer_size(UDP_BUFFER);
+        let _ = socket.set_send_buffer_size(UDP_BUFFER);
+        // Not before the first one is bound: nobody else may have the port, not even somebody who would share it.
+        if number > 0 {
+            socket.set_reuse_port(true)?;
+        }
+        socket.bind(&address.into())?;
+        socket.set_reuse_port(true)?;
+        sockets.push(socket);
+    }
+    if let Some(socket) = sockets.get(1) {
+        let steering = Steering { long: proxy::ID_IN_LONG as u32, short: proxy::ID_IN_SHORT as u32 };
+        reuseport::steer(socket, workers as u32, steering)?;
+    }
+    Ok(sockets.into_iter().map(UdpSocket::from).collect())
+}
+
+fn explain_udp(error: io::Error, address: SocketAddr) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            let port = address.port();
+            let remedy = format!(
+                "another program has this UDP port; `ss -lunp 'sport = :{port}'` shows which; `http3: false` does \
+                 without it"
+            );
+            anyhow::Error::from(error).context(remedy)
+        }
+        _ => explain(error, address),
+    }
 }
 
 /// The admin socket.

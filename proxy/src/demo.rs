@@ -53,6 +53,7 @@ fn limits() -> Limits {
 
         keepalive_requests: u32::MAX,
         body_size: u64::MAX,
+        alt_svc: None,
         codec: h1::Limits::default(),
     }
 }

@@ -3,13 +3,13 @@
 //! # Life of a request
 //!
 //! `listener` accepts on the VIP and takes a permit -> TLS, certificate by SNI -> the head within a timeout
-//! ([`h1`], or HTTP/2) -> `forward`: domain, URL and conditions to a rule ([`route`], [`rule`]), or 404 / 421 -> who may
+//! ([`h1`], HTTP/2 or HTTP/3) -> `forward`: domain, URL and conditions to a rule ([`route`], [`rule`]), or 404 / 421 -> who may
 //! come ([`limit`], [`auth`]), or 403, 429, 401 -> what the rule changes -> an RS that is available ([`pool`]), or 503 ->
 //! `upstream`: a kept connection or a new one, through the tunnel the pool names -> both bodies streamed, never
 //! collected -> a retry where it is safe -> what the rule does to the response -> the outcome into metrics and the
 //! access log.
 //!
-//! Pure modules (no async, no sockets, no clock, no files): [`auth`], [`config`], [`h1`], [`h2`], [`limit`], [`route`],
+//! Pure modules (no async, no sockets, no clock, no files): [`auth`], [`config`], [`h1`], [`h2`], [`h3`], [`limit`], [`route`],
 //! [`rule`], [`pool`], `ocsp`, `error`.
 
 mod access_log;
@@ -23,10 +23,12 @@ mod dns;
 mod drain;
 mod error;
 pub mod explain;
+mod field;
 mod forward;
 mod grpc;
 pub mod h1;
 pub mod h2;
+pub mod h3;
 mod keeper;
 pub mod limit;
 mod listener;
@@ -37,6 +39,7 @@ mod net;
 mod ocsp;
 pub mod pool;
 mod publish;
+mod quic;
 pub mod route;
 pub mod rule;
 mod run;
@@ -49,6 +52,7 @@ mod worker;
 pub use self::admin::{Page, serve_pages};
 pub use self::error::{Error, Fault, TlsFault};
 pub use self::keeper::describe as describe_certificates;
+pub use self::quic::{ID_IN_LONG, ID_IN_SHORT};
 pub use self::run::{Proxy, Start, StartError};
 pub use self::upstream::TunnelSockets;
 

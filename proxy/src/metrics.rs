@@ -52,6 +52,9 @@ pub(crate) struct Shard {
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     retries: AtomicU64,
+    /// QUIC datagrams that have come to the wrong worker: passed on, and lost.
+    pub(crate) datagrams_passed_on: AtomicU64,
+    pub(crate) datagrams_lost: AtomicU64,
 }
 
 /// What is counted of a request.
@@ -137,6 +140,18 @@ pub(crate) fn render(
         sum(|s| &s.bytes_out),
     );
     page.one("ingre_retries_total", "counter", "Requests sent to an RS once more.", sum(|s| &s.retries));
+    page.one(
+        "ingre_quic_datagrams_passed_on_total",
+        "counter",
+        "QUIC datagrams passed on to the worker that has their connection.",
+        sum(|s| &s.datagrams_passed_on),
+    );
+    page.one(
+        "ingre_quic_datagrams_lost_total",
+        "counter",
+        "QUIC datagrams lost on the way to another worker.",
+        sum(|s| &s.datagrams_lost),
+    );
     page.one(
         "ingre_access_log_lost_lines_total",
         "counter",

@@ -1,10 +1,10 @@
 //! Starts the workers and the control thread, reloads, drains.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,8 +17,10 @@ use crate::config::{CertifiedKey, Config, Source};
 use crate::dns::{Follower, Names};
 use crate::drain::Drain;
 use crate::keeper::{self, Desk};
-use crate::metrics::{self, Shard};
+use crate::listener::QuicSocket;
+use crate::metrics::{self, Shard, add};
 use crate::publish::Publisher;
+use crate::quic::{Post, Quic, Secrets};
 use crate::spread::Spread;
 use crate::upstream::{Lobby, Prober, TunnelSockets};
 use crate::worker::Worker;
@@ -29,6 +31,10 @@ pub struct Start {
     pub config: Config,
     /// One bound socket per listener of the configuration, in its order.
     pub listeners: Vec<TcpListener>,
+    /// The bound UDP sockets of each listener for HTTP/3, in the same order: one per worker, in a group in which the kernel
+    /// chooses by the first two bytes of the connection ID modulo their number; or one for all workers; or none where
+    /// there is no HTTP/3.
+    pub quic: Vec<Vec<UdpSocket>>,
     /// The bound admin socket.
     pub admin: Option<TcpListener>,
     /// Further admin pages.
@@ -65,6 +71,7 @@ pub struct Proxy {
     ready: Arc<AtomicBool>,
     /// What a reload cannot change.
     fixed: Vec<String>,
+    bound: Vec<Bound>,
     workers: Vec<JoinHandle<io::Result<()>>>,
     drain: Drain,
     log: Log,
@@ -76,7 +83,7 @@ impl Proxy {
     ///
     /// # Errors
     /// Where a certificate, the log, a socket or a thread fails; nothing is left running then.
-    pub fn start(start: Start) -> Result<Self, StartError> {
+    pub fn start(mut start: Start) -> Result<Self, StartError> {
         let log = Log::open(&start.config.access_log).map_err(StartError::AccessLog)?;
         let permits: Vec<_> = start
             .config
@@ -85,6 +92,16 @@ impl Proxy {
             .map(|listener| Arc::new(Semaphore::new(listener.max_connections)))
             .collect();
         let fixed = fixed_parts(&start.config);
+        let bound = start
+            .listeners
+            .iter()
+            .zip(&start.quic)
+            .map(|(tcp, quic)| Ok(Bound { port: tcp.local_addr()?.port(), http3: !quic.is_empty() }));
+        let bound = bound.collect::<io::Result<Vec<_>>>()?;
+        as_bound(&mut start.config, &bound);
+        let secrets =
+            Secrets::random().ok_or_else(|| io::Error::other("there is no source of random numbers"))?;
+        let mut quic = Quic::new(start.quic, start.workers);
         let shards: Vec<_> = (0..start.workers).map(|_| Arc::new(Shard::default())).collect();
         let drain = Drain::new();
         let mut workers = Vec::new();
@@ -103,9 +120,25 @@ impl Proxy {
                 socket2::SockRef::from(socket).set_tcp_nodelay(true)?;
                 listeners.push((socket.try_clone()?, Arc::clone(permits)));
             }
+            let post = |own, post: (Arc<[_]>, _)| {
+                let shard = Arc::clone(shard);
+                let passed_on = move |arrives| match arrives {
+                    true => add(&shard.datagrams_passed_on, 1),
+                    false => add(&shard.datagrams_lost, 1),
+                };
+                Post { own, boxes: post.0, incoming: Mutex::new(post.1), passed_on: Box::new(passed_on) }
+            };
+            let quic = quic.of(number)?.into_iter().map(|(index, socket, boxes)| QuicSocket {
+                socket,
+                index,
+                permits: Arc::clone(&permits[index]),
+                post: post(number, boxes),
+                secrets: secrets.clone(),
+            });
             let worker = Worker {
                 number,
                 listeners,
+                quic: quic.collect(),
                 snapshot: Arc::clone(&snapshot),
                 tunnels: Arc::clone(&start.tunnels),
                 metrics: Arc::clone(shard),
@@ -139,19 +172,20 @@ impl Proxy {
             drain: drain.clone(),
         };
         std::thread::Builder::new().name("control".into()).spawn(move || control.run())?;
-        Ok(Self { publisher, ready, fixed, workers, drain, log, desk })
+        Ok(Self { publisher, ready, fixed, bound, workers, drain, log, desk })
     }
 
     /// Serves this configuration from now on; requests under way end with the one they began with.
     ///
     /// # Errors
     /// Where it differs in what only a restart can change, or cannot be set up; then nothing changes.
-    pub fn reload(&self, config: Config) -> Result<(), StartError> {
+    pub fn reload(&self, mut config: Config) -> Result<(), StartError> {
         if self.fixed != fixed_parts(&config) {
-            let text = "names, addresses, tunnels and connection limits of listeners, the admin address and \
-                        the access log change only with a restart";
+            let text = "names, addresses, tunnels, connection limits and HTTP/3 of listeners, the admin address \
+                        and the access log change only with a restart";
             return Err(StartError::Config(text.into()));
         }
+        as_bound(&mut config, &self.bound);
         self.publisher.reload(config).map_err(StartError::Config)
     }
 
@@ -198,11 +232,25 @@ fn fixed_parts(config: &Config) -> Vec<String> {
     let listeners = config.listeners.iter().map(|listener| {
         let tls = listener.tls.is_some();
         format!(
-            "{} {} {:?} {} {tls}",
-            listener.name, listener.address, listener.tunnel, listener.max_connections
+            "{} {} {:?} {} {tls} {}",
+            listener.name, listener.address, listener.tunnel, listener.max_connections, listener.http3
         )
     });
     listeners.chain([format!("{:?} {:?}", config.admin, config.access_log)]).collect()
+}
+
+/// What has become of a listener of the configuration.
+struct Bound {
+    port: u16,
+    http3: bool,
+}
+
+/// Puts into a configuration what is known only of bound sockets.
+fn as_bound(config: &mut Config, bound: &[Bound]) {
+    for (listener, bound) in config.listeners.iter_mut().zip(bound) {
+        listener.address.set_port(bound.port);
+        listener.http3 = bound.http3;
+    }
 }
 
 /// The thread that probes RS, resolves their names and answers the admin pages.

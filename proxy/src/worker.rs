@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::access_log::{Lines, Log};
 use crate::drain::Drain;
 use crate::forward::{Authoriser, Compressors, Forwarder, Mirrors};
-use crate::listener::{Listener, Listening};
+use crate::listener::{Endpoint, Listener, Listening, QuicSocket};
 use crate::metrics::Shard;
 use crate::spread::{Accepted, Seat, Spread};
 use crate::state::{Current, Snapshot, View};
@@ -33,6 +33,8 @@ pub(crate) struct Worker {
     pub(crate) number: usize,
     /// Every listening socket, a descriptor of this worker's own.
     pub(crate) listeners: Vec<(std::net::TcpListener, Arc<Semaphore>)>,
+    /// What HTTP/3 is spoken on.
+    pub(crate) quic: Vec<QuicSocket>,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) tunnels: Arc<dyn TunnelSockets>,
     pub(crate) metrics: Arc<Shard>,
@@ -75,6 +77,18 @@ impl Worker {
             let task = Rc::clone(&listener).accept(listening, self.spread.clone());
             accepting.push(tokio::task::spawn_local(task));
         }
+        let mut endpoints = Vec::new();
+        let (failed, mut failure) = mpsc::channel::<()>(1);
+        for socket in self.quic {
+            let endpoint = Endpoint::new(socket, &current.view())?;
+            let (accepting, failed) = (endpoint.clone(), failed.clone());
+            let task = accepting.accept(Rc::clone(&listener), self.spread.clone());
+            tokio::task::spawn_local(async move {
+                task.await;
+                let _ = failed.try_send(());
+            });
+            endpoints.push(endpoint);
+        }
         let sweeping = Rc::clone(&current);
         tokio::task::spawn_local(upstreams.keep_swept(move || sweeping.view()));
         tokio::task::spawn_local(Rc::clone(&lines).keep_flushed());
@@ -84,10 +98,14 @@ impl Worker {
             tokio::select! {
                 () = draining.started() => break,
                 command = self.commands.recv() => match command {
-                    Some(Command::Follow(snapshot)) => current.replace(view(snapshot, Some(&current.view()))),
+                    Some(Command::Follow(snapshot)) => {
+                        current.replace(view(snapshot, Some(&current.view())));
+                        endpoints.iter().for_each(|endpoint| endpoint.follow(&current.view()));
+                    }
                     Some(Command::Serve(passed_on)) => listener.serve(passed_on.0, passed_on.1),
                     None => break,
                 },
+                Some(()) = failure.recv() => return Err(io::Error::other("a UDP socket has failed")),
             }
         }
         for task in accepting {
@@ -115,6 +133,9 @@ impl Worker {
                     break;
                 }
             }
+        }
+        for endpoint in endpoints {
+            endpoint.finish().await;
         }
         lines.flush();
         Ok(())

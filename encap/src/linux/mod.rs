@@ -8,5 +8,6 @@ pub mod inherited;
 pub mod namespace;
 pub mod netlink;
 pub mod process;
+pub mod reuseport;
 pub mod signal;
 pub mod sysctl;

@@ -24,6 +24,7 @@ pub use carrier::{Carrier, GRE_IN_UDP_PORT};
 pub use follow::Follower;
 pub use guard::open_guard;
 pub use icmp::{IcmpReceiver, open_icmp};
+pub(crate) use option::{instruction, set_program};
 pub use packet::{PacketReceiver, is_supported, link_header_bytes, open_receivers};
 pub use raw::{RawSender, open_sender};
 pub use ring::RING_BYTES;

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 /// One instruction of a classic BPF program.
-pub(super) fn instruction(code: u32, k: u32, if_true: u8, if_false: u8) -> libc::sock_filter {
+pub(crate) fn instruction(code: u32, k: u32, if_true: u8, if_false: u8) -> libc::sock_filter {
     libc::sock_filter { code: code as u16, jt: if_true, jf: if_false, k }
 }
 
@@ -20,8 +20,8 @@ pub(super) fn set_bytes(socket: impl AsFd, level: i32, name: i32, value: &[u8]) 
     check(unsafe { libc::setsockopt(socket.as_fd().as_raw_fd(), level, name, value.as_ptr().cast(), len) })
 }
 
-/// Sets an option to a BPF program: `SO_ATTACH_FILTER` or `PACKET_FANOUT_DATA`.
-pub(super) fn set_program(
+/// Sets an option to a BPF program: `SO_ATTACH_FILTER`, `SO_ATTACH_REUSEPORT_CBPF` or `PACKET_FANOUT_DATA`.
+pub(crate) fn set_program(
     socket: impl AsFd,
     level: i32,
     name: i32,

@@ -4,6 +4,7 @@
 pub mod chunked;
 pub mod h2;
 pub mod h2_client;
+pub mod h3;
 pub mod hpack;
 pub mod request;
 pub mod response;
@@ -16,6 +17,7 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("chunked", chunked::check),
     ("h2", h2::check),
     ("h2_client", h2_client::check),
+    ("h3", h3::check),
     ("hpack", hpack::check),
     ("request", request::check),
     ("response", response::check),

@@ -327,7 +327,7 @@ mod tests {
         let seconds = |value| retry_after(value, 784_111_700).map(|time| time.as_secs());
         assert_eq!(seconds("120"), Some(120));
         assert_eq!(seconds("Sun, 06 Nov 1994 08:49:37 GMT"), Some(77));
-        assert_eq!(seconds("Sun, 06 Nov 1984 08:49:37 GMT"), Some(0));
+        assert_eq!(seconds("Tue, 06 Nov 1984 08:49:37 GMT"), Some(0));
         assert_eq!(seconds("soon"), None);
         assert_eq!(seconds("-1"), None);
     }

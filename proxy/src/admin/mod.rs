@@ -52,6 +52,7 @@ pub(crate) async fn serve(listener: TcpListener, admin: Rc<Admin>, draining: Dra
 
         keepalive_requests: u32::MAX,
         body_size: 0,
+        alt_svc: None,
         codec: h1::Limits { head_bytes: 8 << 10, ..h1::Limits::default() },
     };
     loop {

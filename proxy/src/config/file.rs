@@ -42,6 +42,12 @@ pub struct ListenerFile {
     pub https_redirect: Option<HttpsRedirectFile>,
     /// Offer HTTP/2 by ALPN (HTTPS only). Default: true.
     pub http2: Option<Setting<bool>>,
+    /// Speak HTTP/3 (QUIC) too, on the same address and UDP port (HTTPS only, not inside a tunnel). Default: true for
+    /// HTTPS outside tunnels.
+    pub http3: Option<Setting<bool>>,
+    /// The port that Alt-Svc names to clients, where they reach the UDP port under another one. Default: the port of
+    /// `address`.
+    pub http3_port: Option<Setting<u16>>,
     /// Most connections at a time; further ones wait in the kernel's queue. Default: 65536.
     pub max_connections: Option<Setting<usize>>,
     /// Most connections of one client (an IPv4 address, or an IPv6 network of 64 bits) at a time; further ones are closed.

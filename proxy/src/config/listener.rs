@@ -33,6 +33,11 @@ pub(super) fn read(files: &[ListenerFile], base: &Path, reader: &mut Reader<'_>)
         }
         let http2 = reader.read_or(file.http2.as_ref(), true);
         let tls = file.tls.as_ref().map(|tls| read_tls(tls, http2, base, file, reader));
+        let http3 = read_http3(file, reader);
+        let http3_port = file
+            .http3_port
+            .as_ref()
+            .map(|port| reader.read_within(Some(port), 1..=u16::MAX, u16::to_string, 443));
         let https_redirect =
             file.https_redirect.as_ref().and_then(|redirect| read_https_redirect(redirect, file, reader));
         let per_client = admission::read_per_client(file, &name, reader);
@@ -46,6 +51,8 @@ pub(super) fn read(files: &[ListenerFile], base: &Path, reader: &mut Reader<'_>)
                 address,
                 tunnel,
                 tls,
+                http3,
+                http3_port,
                 https_redirect,
                 max_connections: 0,
                 per_client,
@@ -120,6 +127,26 @@ fn limits(file: &ListenerFile, reader: &mut Reader<'_>, listener: Listener) -> L
         client_max_body_size: if body_size.0 == 0 { u64::MAX } else { body_size.0 },
         ..listener
     }
+}
+
+/// Whether HTTP/3 is spoken, which takes TLS and a UDP socket of this process.
+fn read_http3(file: &ListenerFile, reader: &mut Reader<'_>) -> bool {
+    let possible = file.tls.is_some() && file.tunnel.is_none();
+    let http3 = reader.read_or(file.http3.as_ref(), possible);
+    if let Some(at) = file.http3.as_ref().filter(|_| http3).map(yaml::Setting::at) {
+        if file.tls.is_none() {
+            let help = "give the listener `tls`, or leave `http3` out";
+            reader.problem(at, "`http3` needs TLS", Some(help.into()));
+        } else if file.tunnel.is_some() {
+            let help = "leave it out: clients in the tunnel use HTTP/2";
+            reader.problem(at, "`http3` is not possible inside a tunnel", Some(help.into()));
+        }
+    }
+    if let Some(at) = file.http3_port.as_ref().filter(|_| !http3).map(yaml::Setting::at) {
+        let help = "leave it out: nobody is told about HTTP/3";
+        reader.problem(at, "`http3_port` on a listener without HTTP/3", Some(help.into()));
+    }
+    http3
 }
 
 fn read_https_redirect(

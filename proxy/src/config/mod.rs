@@ -80,6 +80,10 @@ pub struct Listener {
     pub tunnel: Option<String>,
     /// HTTPS where present.
     pub tls: Option<Tls>,
+    /// Whether HTTP/3 is spoken on the same address and port.
+    pub http3: bool,
+    /// The port under which clients reach HTTP/3, where it is another one.
+    pub http3_port: Option<u16>,
     /// Every request is sent here.
     pub https_redirect: Option<Redirect>,
     /// Most connections at a time.

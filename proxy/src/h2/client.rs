@@ -2,13 +2,14 @@
 
 use http::{Method, StatusCode};
 
+use crate::field::head::{FIELD_COST, Response};
+use crate::field::is_connection_specific;
 use crate::h1::HeadError;
 use crate::message::{RequestHead, ResponseHead};
 
-use super::connection::{Connection, Limits, is_connection_specific};
+use super::connection::{Connection, Limits};
 use super::error::{Code, ConnectionError};
 use super::flow::{ReceiveWindow, SendWindow};
-use super::head::{FIELD_COST, Response};
 use super::receive::{Event, PREFACE, Received};
 use super::role::{Client, Role};
 use super::settings;

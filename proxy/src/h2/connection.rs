@@ -2,8 +2,9 @@
 
 use std::marker::PhantomData;
 
+use crate::field::is_connection_specific;
 use crate::h1;
-use crate::message::{Headers, ResponseHead, is};
+use crate::message::{Headers, ResponseHead};
 
 use super::error::{Code, ConnectionError};
 use super::flow::{ReceiveWindow, SendWindow};
@@ -350,16 +351,5 @@ impl<R: Role> Connection<R> {
             }
         }
         self.streams.settle(slot);
-    }
-}
-
-/// Fields that HTTP/2 does not know (RFC 9113 8.2.2).
-pub(super) fn is_connection_specific(name: &[u8]) -> bool {
-    match name.len() {
-        7 => is(name, b"upgrade"),
-        10 => is(name, b"connection") || is(name, b"keep-alive"),
-        16 => is(name, b"proxy-connection"),
-        17 => is(name, b"transfer-encoding"),
-        _ => false,
     }
 }

@@ -11,7 +11,6 @@ mod connection;
 mod error;
 mod flow;
 mod frame;
-mod head;
 pub mod hpack;
 mod receive;
 mod role;

@@ -3,14 +3,14 @@
 use bytes::{Buf as _, BytesMut};
 
 use crate::error::Error;
+use crate::field::head::{Request, Trailers};
 use crate::h1::HeadError;
-use crate::message::{Headers, RequestHead};
+use crate::message::{Headers, RequestHead, Version};
 
 use super::connection::Connection;
 use super::error::{Code, ConnectionError};
 use super::flow::{ReceiveWindow, SendWindow};
 use super::frame::{self, FrameHead, MAX_PAYLOAD, flag, kind};
-use super::head::{Request, Trailers};
 use super::role::{Role, Server};
 use super::settings;
 use super::streams::{Slot, Stream};
@@ -546,7 +546,7 @@ impl Role for Server {
             return connection.trailers(id, ended, block, out);
         }
         connection.last_id = id;
-        let mut request = Request::new(&connection.limits.head);
+        let mut request = Request::new(Version::Http2, &connection.limits.head);
         connection.decode(block, |name, value| request.field(name, value))?;
         if connection.has_left() {
             return connection.tired().map(|()| None);

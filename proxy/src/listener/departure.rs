@@ -40,7 +40,7 @@ impl<'a> Departure<'a> {
         pause.feed(arrived, PAUSE);
         let stage = match client {
             Version::Http10 => Stage::Settled,
-            Version::Http11 | Version::Http2 => Stage::Early,
+            Version::Http11 | Version::Http2 | Version::Http3 => Stage::Early,
         };
         Self { stage, pause }
     }

@@ -164,7 +164,7 @@ impl Session<'_> {
         };
         let interim = match facts.version {
             Version::Http10 => Interim::Nobody,
-            Version::Http11 | Version::Http2 => Interim::Http1(Rc::clone(&self.client)),
+            Version::Http11 | Version::Http2 | Version::Http3 => Interim::Http1(Rc::clone(&self.client)),
         };
         let request = Request { head, body, upgrade: meta.upgrade, interim, arrived: clock::now(), received };
         Ok(Some((request, facts)))
@@ -261,6 +261,11 @@ impl Session<'_> {
         let unasked = std::mem::take(&mut self.client.borrow_mut().expects);
         if !response.head.headers.contains("date") {
             response.head.headers.append("Date", date::now());
+        }
+        if let Some(alt_svc) = &self.limits.alt_svc
+            && !response.head.headers.contains("alt-svc")
+        {
+            response.head.headers.append("Alt-Svc", alt_svc);
         }
         let framing = framing(&facts.method, facts.version, response.head.status, &response.body);
         // Nobody wants the rest of a request that is refused: the client may stop here (RFC 9112 9.3, 9.6).

@@ -1,6 +1,6 @@
 //! Interim responses (RFC 9110 15.2): the way from the RS to a client that waits for the final one.
 //!
-//! HTTP/2 clients get all of them. HTTP/1.1 clients get all but 103, which some of them take for the final one
+//! Clients of HTTP/2 and HTTP/3 get all of them. HTTP/1.1 clients get all but 103, which some of them take for the final one
 //! (RFC 8297 3), and HTTP/1.0 clients none. 100 is not forwarded here: the listener sends it as soon as the RS wants the
 //! content, and only to a client that waits for it.
 
@@ -11,6 +11,7 @@ use std::task::Context;
 use http::StatusCode;
 
 use super::h1::Client;
+use super::h3;
 use crate::h2::{Server, Slot};
 use crate::message::ResponseHead;
 use crate::multiplex::Shared;
@@ -23,6 +24,8 @@ pub(crate) enum Interim {
     Http1(Rc<RefCell<Client>>),
     /// The other end of this stream.
     Http2(Rc<Shared<Server>>, Slot),
+    /// The other end of this stream.
+    Http3(Rc<RefCell<h3::Sender>>),
 }
 
 impl Interim {
@@ -33,6 +36,7 @@ impl Interim {
                 client.borrow_mut().send_interim(cx, head);
             }
             Self::Http2(shared, slot) => shared.borrow().send_interim(*slot, head),
+            Self::Http3(sender) => sender.borrow_mut().send_interim(cx, head),
             Self::Nobody | Self::Http1(_) => {}
         }
     }

@@ -1,12 +1,16 @@
-//! VIP and port to requests: accept, TLS by SNI, HTTP/1.1 or HTTP/2.
+//! VIP and port to requests: accept, TLS by SNI, HTTP/1.1, HTTP/2 or HTTP/3.
 
 mod date;
 mod departure;
 mod h1;
 mod h2;
+mod h3;
 mod handler;
 mod interim;
+mod outgoing;
 mod tunnel;
+mod websocket;
+mod websocket_key;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -18,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub(crate) use self::h1::serve as serve_h1;
+pub(crate) use self::h3::{Endpoint, Socket as QuicSocket};
 pub(crate) use self::handler::{Handler, Refused, Request, Response, Switched};
 pub(crate) use self::interim::Interim;
 use crate::acme::ALPN;

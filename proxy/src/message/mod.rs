@@ -36,6 +36,8 @@ pub enum Version {
     Http11,
     /// HTTP/2 (RFC 9113).
     Http2,
+    /// HTTP/3 (RFC 9114).
+    Http3,
 }
 
 /// A request without its body.
@@ -46,7 +48,7 @@ pub struct RequestHead {
     /// Path and query as received, beginning with `/`; `*` for OPTIONS in asterisk-form (RFC 9112 3.2.4).
     pub target: String,
     /// Host and port from the absolute-form target, `:authority` or Host, in this order (RFC 9112 3.2.2,
-    /// RFC 9113 8.3.1); empty where an HTTP/1.0 request has none.
+    /// RFC 9113 8.3.1, RFC 9114 4.3.1); empty where an HTTP/1.0 request has none.
     pub authority: String,
     /// Version the client speaks.
     pub version: Version,

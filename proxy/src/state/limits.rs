@@ -1,5 +1,6 @@
 //! What a listener grants its clients, as the codecs need it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{config, h1};
@@ -15,6 +16,8 @@ pub(crate) struct Limits {
     pub(crate) keepalive_requests: u32,
     pub(crate) body_size: u64,
     pub(crate) codec: h1::Limits,
+    /// What tells clients of HTTP/1.1 and HTTP/2 where HTTP/3 is (RFC 7838).
+    pub(crate) alt_svc: Option<Arc<[u8]>>,
 }
 
 impl From<&config::Listener> for Limits {
@@ -31,6 +34,12 @@ impl From<&config::Listener> for Limits {
                 fields: listener.client_header_count,
                 ..h1::Limits::default()
             },
+            alt_svc: listener.http3.then(|| alt_svc(listener.http3_port.unwrap_or(listener.address.port()))),
         }
     }
+}
+
+/// The field value for HTTP/3 on this port of the same host, which is good for a day.
+fn alt_svc(port: u16) -> Arc<[u8]> {
+    format!("h3=\":{port}\"; ma=86400").into_bytes().into()
 }

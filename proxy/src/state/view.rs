@@ -86,6 +86,11 @@ impl View {
         Some((self.snapshot.pools.get(index)?.balancer.as_deref()?, self.own.get(index)?.borrow()))
     }
 
+    /// What everybody sees.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot)
+    }
+
     pub(crate) fn listener(&self, listener: usize) -> &ListenerState {
         &self.snapshot.listeners[listener]
     }

@@ -16,7 +16,7 @@ mod tickets;
 
 pub(crate) use self::date::{date, seconds};
 pub(crate) use self::facts::Facts;
-pub(crate) use self::failure::{TIMEOUT, failure};
+pub(crate) use self::failure::{TIMEOUT, failure, failure_of};
 pub(crate) use self::proof::Proof;
 pub(crate) use self::server::TlsState;
 pub(crate) use self::shelf::Index;

@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 
 use crate::harness::certificates::{Authority, Issued};
 use crate::harness::h2::{self, H2};
+use crate::harness::h3;
 use crate::harness::{Case, Client, Origin, Program, Request, Setup, Tls, until};
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -116,11 +117,12 @@ impl World {
     }
 }
 
-/// How requests are asked: HTTP/3 has its place here.
+/// How requests are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Via {
     Http1(&'static SupportedProtocolVersion),
     Http2(&'static SupportedProtocolVersion),
+    Http3,
 }
 
 const VIA: [Via; 4] = [
@@ -130,12 +132,16 @@ const VIA: [Via; 4] = [
     Via::Http2(&rustls::version::TLS13),
 ];
 
+/// The same and HTTP/3, whose client does not tell whether a session is an earlier one.
+const ALL: [Via; 5] = [VIA[0], VIA[1], VIA[2], VIA[3], Via::Http3];
+
 impl Via {
     /// As rustls wants it.
     fn config(self, tls: &Tls) -> Arc<ClientConfig> {
         match self {
             Self::Http1(version) => tls.clone().offer(&["http/1.1"]).only(version).config(),
             Self::Http2(version) => tls.clone().offer(&["h2"]).only(version).config(),
+            Self::Http3 => tls.clone().offer(&["h3"]).only(&rustls::version::TLS13).config(),
         }
     }
 
@@ -148,9 +154,15 @@ impl Via {
         name: &str,
         hosts: &[&str],
     ) -> Result<(Vec<u16>, bool), String> {
+        if self == Self::Http3 {
+            let mut result = Err(String::new());
+            h2::run(async { result = h3::statuses(address, config, name, hosts).await });
+            return result.map(|statuses| (statuses, false));
+        }
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let mut statuses = Vec::new();
         match self {
+            Self::Http3 => unreachable!("asked above"),
             Self::Http1(_) => {
                 let text = |error: std::io::Error| error.to_string();
                 let mut client = Client::with_config(address, Arc::clone(config), name).map_err(text)?;
@@ -184,7 +196,7 @@ impl Via {
 fn who_gets_in() {
     let world = World::new();
     let (ann, wrong, expired) = (Some(&world.ann), Some(&world.wrong), Some(&world.expired));
-    for via in VIA {
+    for via in ALL {
         for (listener, name, shown, enters) in [
             ("https", "open.test", None, true),
             // Nobody looks at it.
@@ -216,11 +228,11 @@ fn who_gets_in() {
         }
     }
     let requests = world.origin.received().len();
-    assert_eq!(requests, VIA.len() * 9);
+    assert_eq!(requests, ALL.len() * 9);
     // The authority of the wrong one has the name of the right one.
     for (reason, count) in [("missing", 5), ("expired", 2), ("bad", 2)] {
         let name = format!("ingre_tls_handshake_failures_total{{reason=\"client_certificate_{reason}\"}}");
-        world.program.wait_metric(&name, VIA.len() as u64 * count);
+        world.program.wait_metric(&name, ALL.len() as u64 * count);
     }
 }
 
@@ -337,7 +349,7 @@ fn coalesced() {
         "maybe.test",
         "silent.test",
     ];
-    for via in VIA {
+    for via in ALL {
         let ask = |shown, name: &str, hosts: &[&str]| {
             via.ask(world.https(), &via.config(&world.tls(shown)), name, hosts).unwrap().0
         };
@@ -464,7 +476,7 @@ fn revoked() {
     let bob = world.authority.issue_client("bob", 66, someday());
     let status =
         |via: Via, shown: &Issued| via.status(world.https(), &world.tls(Some(shown)), "silent.test").ok();
-    for via in VIA {
+    for via in ALL {
         assert_eq!(status(via, &world.ann), Some(200), "{via:?}");
         assert_eq!(status(via, &bob), None, "{via:?}");
         // Another domain has no list.

@@ -48,6 +48,10 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("web, a", "web, client_max_body_size: »5X, a", "`5X` is not a size such as 4k, 64KiB or 60M"),
     ("web, a", "web, client_header_size: »1, a", "1 bytes is out of range: 1024 bytes to 262144 bytes"),
     ("web, a", "web, http2: »maybe, a", "`maybe` is not true or false"),
+    ("web, a", "web, http3: »maybe, a", "`maybe` is not true or false"),
+    ("web, a", "web, http3: »true, a", "`http3` needs TLS\n"),
+    ("web, a", "web, tls: {development: {}}, http3_port: »0, a", "0 is out of range: 1 to 65535"),
+    ("web, a", "web, http3_port: »443, a", "`http3_port` on a listener without HTTP/3"),
     ("}]\np", "}, {name: »web, address: \"127.0.0.1:0\"}]\np", "a second listener named `web`\n"),
     (
         "\"127.0.0.1:0\"}]\np",
@@ -285,6 +289,11 @@ const OF_ACME: &[(&str, &str, &str)] = &[
 
 /// As [`TABLE`], with changes to [`TUNNEL`].
 const TUNNELS: &[(&str, &str, &str)] = &[
+    (
+        "web, a",
+        "web, tls: {development: {}}, tunnel: t, http3: »true, a",
+        "`http3` is not possible inside a tunnel\n",
+    ),
     ("key: 1", "kind: ipip, key: »1", "this kind of tunnel has no `key`\n"),
     ("key: 1", "kind: ipip, checksum: »false", "this kind of tunnel has no `checksum`\n"),
     ("key: 1", "kind: ipip, sequence: »true", "this kind of tunnel has no `sequence`\n"),

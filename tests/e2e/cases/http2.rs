@@ -220,6 +220,8 @@ fn never_opens() {
     let mut client = Frames::connect(&program, 0);
     let before = Instant::now();
     client.send(get(1, "/never"));
+    let head = client.wait(HEADERS, 1);
+    client.fields(&head);
     assert_eq!(client.wait(RST_STREAM, 1).number(0), 8);
     assert!(before.elapsed() >= Duration::from_millis(900), "{:?}", before.elapsed());
     let line = program.logged("/never");

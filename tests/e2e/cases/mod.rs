@@ -23,6 +23,10 @@ mod fields;
 mod health;
 mod http2;
 mod http2_floods;
+mod http3;
+mod http3_browser;
+mod http3_errors;
+mod http3_life;
 mod interim;
 mod lab;
 mod malformed;
@@ -84,6 +88,10 @@ pub(crate) fn all() -> Vec<Case> {
         health::cases(),
         http2::cases(),
         http2_floods::cases(),
+        http3::cases(),
+        http3_browser::cases(),
+        http3_errors::cases(),
+        http3_life::cases(),
         interim::cases(),
         lab::cases(),
         malformed::cases(),

@@ -106,7 +106,7 @@ fn echo() {
     let fields = opened(&mut client, 1);
     let mut names: Vec<_> = fields.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
-    assert_eq!(names, [":status", "date", "sec-websocket-protocol"]);
+    assert_eq!(names, [":status", "alt-svc", "date", "sec-websocket-protocol"]);
     assert_eq!(fields[0].1, "200");
     assert_eq!(exactly(&mut client, 1, 9), b"helloabcd");
     // Requests go on beside it.

@@ -10,6 +10,7 @@ pub(crate) mod dns;
 pub(crate) mod frames;
 pub(crate) mod h2;
 pub(crate) mod h2_origin;
+pub(crate) mod h3;
 pub(crate) mod http1;
 pub(crate) mod keys;
 pub(crate) mod network;

@@ -1,4 +1,5 @@
-//! Helpers in Python, for what must not be judged by code of our own: scapy reads and writes the packets.
+//! Helpers in Python, for what must not be judged by code of our own: scapy reads and writes packets, aioquic speaks
+//! HTTP/3.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -22,9 +23,9 @@ pub(crate) fn interpreter() -> Option<&'static str> {
     FOUND.get_or_init(look).as_deref()
 }
 
-/// Whether that Python has cryptography as well.
-pub(crate) fn has_cryptography() -> bool {
-    interpreter().is_some_and(|python| succeeds(python, &["-c", "import cryptography.x509.ocsp"]))
+/// Whether it has this module.
+pub(crate) fn has(module: &str) -> bool {
+    interpreter().is_some_and(|python| succeeds(python, &["-c", &format!("import {module}")]))
 }
 
 /// A Python that has sslyze: `INGRE_SSLYZE`, or the virtual environment below `target` that is for it alone.

@@ -27,6 +27,10 @@ pub(crate) enum Need {
     Tshark,
     /// A Python with scapy.
     Scapy,
+    /// A Python with aioquic.
+    Aioquic,
+    /// A browser without a screen.
+    Chromium,
     /// A Python with cryptography.
     Cryptography,
     /// Open vSwitch.
@@ -72,8 +76,10 @@ impl Need {
                 .iter()
                 .all(|(program, help)| succeeds(program, &[help])),
             Self::Tshark => succeeds("tshark", &["--version"]),
-            Self::Scapy => super::python::interpreter().is_some(),
-            Self::Cryptography => super::python::has_cryptography(),
+            Self::Scapy => super::python::has("scapy.layers.inet"),
+            Self::Aioquic => super::python::has("aioquic"),
+            Self::Chromium => succeeds("chromium", &["--version"]),
+            Self::Cryptography => super::python::has("cryptography.x509.ocsp"),
             Self::OpenVswitch => ["ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovs-ofctl"]
                 .iter()
                 .all(|program| succeeds(program, &["--version"])),
@@ -100,6 +106,8 @@ impl Need {
             Self::Pebble => "pebble and pebble-challtestsrv (pebble)",
             Self::Tshark => "tshark",
             Self::Scapy => "a Python with scapy (INGRE_PYTHON or target/venv)",
+            Self::Aioquic => "a Python with aioquic (INGRE_PYTHON or target/venv)",
+            Self::Chromium => "chromium",
             Self::Cryptography => "a Python with cryptography (INGRE_PYTHON or target/venv)",
             Self::OpenVswitch => "Open vSwitch (openvswitch-switch)",
             Self::Emulator => "qemu-system-x86_64 (qemu-system-x86) on x86-64",

@@ -14,7 +14,7 @@ use crate::config::acme::{ChallengeKind, KeyType};
 #[serde(deny_unknown_fields)]
 pub struct AcmeFile {
     /// Where the authority lists what it can do (https). Default: that of Let's Encrypt,
-    /// https://acme-v02.api.letsencrypt.org/directory.
+    /// `https://acme-v02.api.letsencrypt.org/directory`.
     pub directory: Option<Setting<String>>,
     /// Whom the authority may write to. Default: nobody.
     pub email: Option<Setting<String>>,

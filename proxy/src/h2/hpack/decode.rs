@@ -1,9 +1,10 @@
 //! Blocks into fields (RFC 7541 3 and 6).
 
 use super::{
-    DEFAULT_TABLE_SIZE, HpackError, huffman, integer,
+    DEFAULT_TABLE_SIZE, HpackError,
     table::{FIRST_DYNAMIC, Table, static_field},
 };
+use crate::field::{huffman, integer};
 
 /// Most memory a scratch buffer keeps from one block to the next.
 const MOST_SCRATCH: usize = 4096;

@@ -2,10 +2,11 @@
 //! what repeats on a connection becomes one octet, and strings are written without Huffman code.
 
 use super::{
-    DEFAULT_TABLE_SIZE, integer,
+    DEFAULT_TABLE_SIZE,
     known::{self, Values},
     table::{FIRST_DYNAMIC, Table, entry_size, static_field},
 };
+use crate::field::integer;
 
 /// Longest value that is kept: it would take the place of several others.
 const LONGEST_KEPT: usize = 128;

@@ -5,7 +5,7 @@ use super::table::STATIC;
 
 /// What the encoder does with the values of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Values {
+pub(crate) enum Values {
     /// Different in each response: written and forgotten.
     Differ,
     /// Mostly the same on a connection: kept in the dynamic table.
@@ -16,12 +16,12 @@ pub(super) enum Values {
 
 /// A field known by name.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Known {
+pub(crate) struct Known {
     /// In lower case, as HTTP/2 wants it; empty where the hash table has none.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     /// The first of that name in the static table, or 0.
-    pub(super) index: u8,
-    pub(super) values: Values,
+    pub(crate) index: u8,
+    pub(crate) values: Values,
 }
 
 /// Known because of what they are for; the rest of the static table is known as well.
@@ -70,7 +70,7 @@ static SLOTS: [Known; 256] = build();
 
 /// The field of that name in any case.
 #[inline]
-pub(super) fn find(name: &[u8]) -> Option<&'static Known> {
+pub(crate) fn find(name: &[u8]) -> Option<&'static Known> {
     let known = SLOTS.get(slot(name)?)?;
     is(name, known.name.as_bytes()).then_some(known)
 }

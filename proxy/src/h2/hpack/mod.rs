@@ -7,12 +7,11 @@
 
 mod decode;
 mod encode;
-mod huffman;
-mod integer;
-mod known;
+pub(crate) mod known;
 mod table;
 
 pub use self::{decode::Decoder, encode::Encoder};
+use crate::field::Flaw;
 
 /// Size of a dynamic table as long as SETTINGS_HEADER_TABLE_SIZE says nothing else (RFC 9113 6.5.2).
 pub const DEFAULT_TABLE_SIZE: usize = 4096;
@@ -36,4 +35,14 @@ pub enum HpackError {
     /// A table size above the limit, or behind a field (RFC 7541 4.2, 6.3).
     #[error("table size update in a field block is too large or misplaced")]
     TableSize,
+}
+
+impl From<Flaw> for HpackError {
+    fn from(flaw: Flaw) -> Self {
+        match flaw {
+            Flaw::Truncated => Self::Truncated,
+            Flaw::Integer => Self::Integer,
+            Flaw::Huffman => Self::Huffman,
+        }
+    }
 }

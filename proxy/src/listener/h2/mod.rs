@@ -4,7 +4,6 @@ mod body;
 mod driver;
 mod stream;
 mod websocket;
-mod websocket_key;
 
 use std::rc::Rc;
 

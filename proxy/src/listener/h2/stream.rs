@@ -6,16 +6,16 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::Method;
 
-use super::super::date;
 use super::super::handler::{Handler, Refused, Request, Response};
 use super::super::interim::Interim;
+use super::super::outgoing;
 use super::body::RequestBody;
 use crate::body::{Body, Counter};
 use crate::error::Error;
 use crate::h2::{Code, Server, Slot};
-use crate::message::{Headers, RequestHead};
+use crate::message::RequestHead;
 use crate::multiplex::{Shared, State, Step};
 use crate::net::{Watchdog, clock};
 use crate::state::Limits;
@@ -104,7 +104,7 @@ where
         Stream {
             shared: Rc::clone(&self.shared),
             slot,
-            send_timeout: self.limits.send_timeout,
+            limits: Rc::clone(&self.limits),
             sending: Watchdog::default(),
         }
     }
@@ -114,7 +114,7 @@ where
 pub(super) struct Stream {
     pub(super) shared: Rc<Shared<Server>>,
     pub(super) slot: Slot,
-    send_timeout: Duration,
+    limits: Rc<Limits>,
     /// Patience with a client that is to open its window.
     sending: Watchdog,
 }
@@ -180,7 +180,7 @@ impl Stream {
                     }
                     Poll::Pending => {
                         if !std::mem::replace(&mut waiting, true) {
-                            self.sending.feed(clock::now(), self.send_timeout);
+                            self.sending.feed(clock::now(), self.limits.send_timeout);
                         }
                         return self.sending.poll_expired(cx).map(|()| Err(Error::ClientTimeout));
                     }
@@ -192,20 +192,7 @@ impl Stream {
 
     /// Appends the head of a response; whether nothing follows.
     pub(super) fn send_head(&self, response: &Response, method: &Method) -> Result<bool, Error> {
-        let status = response.head.status;
-        let bodiless = *method == Method::HEAD
-            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-            || status.is_informational();
-        let mut extra = Headers::new();
-        if !response.head.headers.contains("date") {
-            extra.append("date", date::now());
-        }
-        if let Some(length) = response.body.length().filter(|_| !bodiless)
-            && !response.head.headers.contains("content-length")
-        {
-            extra.append("content-length", length.to_string());
-        }
-        let end = bodiless || response.body.is_empty();
+        let (extra, end) = outgoing::extra(response, method, self.limits.alt_svc.as_deref());
         let state = &mut *self.shared.borrow();
         if let Some(error) = state.port(self.slot).reset {
             return Err(error);

@@ -1,4 +1,4 @@
-//! Decoded fields to our own heads (RFC 9113 8.2, 8.3): what is malformed becomes an answer like any other.
+//! Decoded fields to our own heads (RFC 9113 8.2, 8.3, RFC 9114 4.2, 4.3): what is malformed becomes an answer like any other.
 //! It never touches the compression; whoever calls it decodes every block to its end.
 
 use http::{Method, StatusCode};
@@ -7,13 +7,13 @@ use crate::error::Error;
 use crate::h1::{self, HeadError};
 use crate::message::{Headers, RequestHead, ResponseHead, Version};
 
-use super::connection::is_connection_specific;
+use super::is_connection_specific;
 
-/// What a field costs beyond its bytes (RFC 9113 6.5.2).
-pub(super) const FIELD_COST: usize = 32;
+/// What a field costs beyond its bytes (RFC 9113 6.5.2, RFC 9114 4.2.2).
+pub(crate) const FIELD_COST: usize = 32;
 
 /// A request head while its fields come in.
-pub(super) struct Request {
+pub(crate) struct Request {
     head: Box<RequestHead>,
     seen: Pseudo,
     regular: bool,
@@ -39,19 +39,19 @@ struct Pseudo {
 }
 
 /// A head, or why it is none; then with what could be read of it.
-pub(super) struct Read {
-    pub(super) head: Box<RequestHead>,
+pub(crate) struct Read {
+    pub(crate) head: Box<RequestHead>,
     /// Content-Length.
-    pub(super) length: Option<u64>,
+    pub(crate) length: Option<u64>,
     /// The client waits for 100 before it sends content (RFC 9110 10.1.1).
-    pub(super) expects: bool,
-    pub(super) flaw: Option<Error>,
+    pub(crate) expects: bool,
+    pub(crate) flaw: Option<Error>,
 }
 
 impl Request {
-    pub(super) fn new(limits: &h1::Limits) -> Self {
+    pub(crate) fn new(version: Version, limits: &h1::Limits) -> Self {
         let mut head = RequestHead::spare();
-        head.version = Version::Http2;
+        head.version = version;
         Self {
             head,
             seen: Pseudo::default(),
@@ -68,7 +68,7 @@ impl Request {
     }
 
     /// Takes one field. Nothing is kept of what comes behind a flaw.
-    pub(super) fn field(&mut self, name: &[u8], value: &[u8]) {
+    pub(crate) fn field(&mut self, name: &[u8], value: &[u8]) {
         if self.flaw.is_none()
             && let Err(flaw) = self.take(name, value)
         {
@@ -142,7 +142,7 @@ impl Request {
     }
 
     /// The end of the fields.
-    pub(super) fn finish(mut self) -> Read {
+    pub(crate) fn finish(mut self) -> Read {
         if self.flaw.is_none() {
             self.flaw = self.complete().err();
         }
@@ -192,7 +192,7 @@ impl Request {
 }
 
 /// A response head while its fields come in.
-pub(super) struct Response {
+pub(crate) struct Response {
     head: Box<ResponseHead>,
     status: Option<StatusCode>,
     length: Option<u64>,
@@ -202,7 +202,7 @@ pub(super) struct Response {
 }
 
 impl Response {
-    pub(super) fn new(limits: &h1::Limits) -> Self {
+    pub(crate) fn new(limits: &h1::Limits) -> Self {
         let mut head = ResponseHead::spare();
         head.version = Version::Http2;
         Self {
@@ -216,7 +216,7 @@ impl Response {
     }
 
     /// Takes one field. Nothing is kept of what comes behind a flaw.
-    pub(super) fn field(&mut self, name: &[u8], value: &[u8]) {
+    pub(crate) fn field(&mut self, name: &[u8], value: &[u8]) {
         if self.flaw.is_none()
             && let Err(flaw) = self.take(name, value)
         {
@@ -252,7 +252,7 @@ impl Response {
     }
 
     /// The head and Content-Length, at the end of the fields.
-    pub(super) fn finish(mut self) -> Result<(Box<ResponseHead>, Option<u64>), HeadError> {
+    pub(crate) fn finish(mut self) -> Result<(Box<ResponseHead>, Option<u64>), HeadError> {
         if let Some(flaw) = self.flaw {
             return Err(flaw);
         }
@@ -262,15 +262,15 @@ impl Response {
 }
 
 /// A trailer section while its fields come in (RFC 9113 8.1).
-pub(super) struct Trailers {
-    pub(super) headers: Headers,
+pub(crate) struct Trailers {
+    pub(crate) headers: Headers,
     bytes_left: usize,
     fields_left: usize,
-    pub(super) malformed: bool,
+    pub(crate) malformed: bool,
 }
 
 impl Trailers {
-    pub(super) fn new(limits: &h1::Limits) -> Self {
+    pub(crate) fn new(limits: &h1::Limits) -> Self {
         Self {
             headers: Headers::new(),
             bytes_left: limits.trailer_bytes,
@@ -280,7 +280,7 @@ impl Trailers {
     }
 
     /// Takes one field; one that does not belong into trailers is left out.
-    pub(super) fn field(&mut self, name: &[u8], value: &[u8]) {
+    pub(crate) fn field(&mut self, name: &[u8], value: &[u8]) {
         let left = self.bytes_left.checked_sub(name.len() + value.len() + FIELD_COST);
         let fields_left = self.fields_left.checked_sub(1);
         let (Some(left), Some(fields_left), Ok(())) = (left, fields_left, check_field(name, value)) else {

@@ -1,10 +1,10 @@
-//! The Huffman code of strings (RFC 7541 5.2, Appendix B). Only the decoder needs it: what we send is short
+//! The Huffman code of strings (RFC 7541 5.2, Appendix B; RFC 9204 4.1.2). Only the decoder needs it: what we send is short
 //! or in the table, and is written as it is.
 //!
 //! The code is canonical: codes of one length follow each other in the order of their symbols, and shorter
 //! codes come first. So the lengths alone are the code, and all else is made from them at compile time.
 
-use super::HpackError;
+use super::Flaw;
 
 /// Length in bits of the code of each byte, and of EOS at the end (RFC 7541 Appendix B).
 #[rustfmt::skip]
@@ -90,8 +90,8 @@ const fn build() -> Code {
 ///
 /// # Errors
 ///
-/// [`HpackError::Huffman`] for EOS, and for an end that is not up to seven bits of the beginning of EOS.
-pub(super) fn decode(text: &[u8], out: &mut Vec<u8>) -> Result<(), HpackError> {
+/// [`Flaw::Huffman`] for EOS, and for an end that is not up to seven bits of the beginning of EOS.
+pub(crate) fn decode(text: &[u8], out: &mut Vec<u8>) -> Result<(), Flaw> {
     out.clear();
     out.resize(text.len() * 8 / SHORTEST, 0);
     let mut slots = out.iter_mut();
@@ -140,7 +140,7 @@ pub(super) fn decode(text: &[u8], out: &mut Vec<u8>) -> Result<(), HpackError> {
         have -= length;
     }
     if have > 7 || bits != u64::MAX {
-        return Err(HpackError::Huffman);
+        return Err(Flaw::Huffman);
     }
     let unused = slots.len();
     out.truncate(out.len() - unused);
@@ -149,30 +149,30 @@ pub(super) fn decode(text: &[u8], out: &mut Vec<u8>) -> Result<(), HpackError> {
 
 /// The byte whose code is on top of the bits, and the length of that code.
 #[inline]
-fn look(bits: u64) -> Result<(u8, usize), HpackError> {
+fn look(bits: u64) -> Result<(u8, usize), Flaw> {
     match CODE.quick.get((bits >> (64 - QUICK)) as usize) {
         Some(&quick @ 1..) => Ok(((quick >> 8) as u8, usize::from(quick as u8))),
         _ => look_for_long(bits),
     }
 }
 
-fn look_for_long(bits: u64) -> Result<(u8, usize), HpackError> {
+fn look_for_long(bits: u64) -> Result<(u8, usize), Flaw> {
     let top = (bits >> (64 - LONGEST)) as u32;
     for (length, codes) in CODE.lengths.iter().enumerate().skip(QUICK + 1) {
         if top < codes.end {
             let nth = (top - codes.first) >> (LONGEST - length);
             return match CODE.sorted.get(codes.symbols + nth as usize) {
                 Some(&symbol) if symbol != EOS => Ok((symbol as u8, length)),
-                _ => Err(HpackError::Huffman),
+                _ => Err(Flaw::Huffman),
             };
         }
     }
-    Err(HpackError::Huffman)
+    Err(Flaw::Huffman)
 }
 
 /// The code of a text, padded.
 #[cfg(test)]
-pub(super) fn encode(text: &[u8]) -> Vec<u8> {
+pub(crate) fn encode(text: &[u8]) -> Vec<u8> {
     let symbols: Vec<u16> = text.iter().map(|&byte| byte.into()).collect();
     tests::pack(&symbols, &[])
 }
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     /// The codes of these symbols, then these bits, then as many ones as an octet needs.
-    pub(super) fn pack(symbols: &[u16], more: &[u8]) -> Vec<u8> {
+    pub(crate) fn pack(symbols: &[u16], more: &[u8]) -> Vec<u8> {
         let mut bits = Vec::new();
         for &symbol in symbols {
             let length = usize::from(LENGTHS[usize::from(symbol)]);
@@ -197,7 +197,7 @@ mod tests {
         padded.collect()
     }
 
-    fn decoded(text: &[u8]) -> Result<Vec<u8>, HpackError> {
+    fn decoded(text: &[u8]) -> Result<Vec<u8>, Flaw> {
         let mut out = b"before".to_vec();
         decode(text, &mut out).map(|()| out)
     }
@@ -253,17 +253,10 @@ mod tests {
         for before in 0..20 {
             let text = vec![u16::from(b'a'); before];
             // EOS, whole and as padding of more than seven bits.
-            assert_eq!(decoded(&pack(&[&text[..], &[EOS]].concat(), &[])), Err(HpackError::Huffman));
-            assert_eq!(
-                decoded(&pack(&[&text[..], &[EOS], &text[..]].concat(), &[])),
-                Err(HpackError::Huffman)
-            );
+            assert_eq!(decoded(&pack(&[&text[..], &[EOS]].concat(), &[])), Err(Flaw::Huffman));
+            assert_eq!(decoded(&pack(&[&text[..], &[EOS], &text[..]].concat(), &[])), Err(Flaw::Huffman));
             for ones in [8, 9, 15, 16, 29] {
-                assert_eq!(
-                    decoded(&pack(&text, &vec![1; ones])),
-                    Err(HpackError::Huffman),
-                    "{before} {ones}"
-                );
+                assert_eq!(decoded(&pack(&text, &vec![1; ones])), Err(Flaw::Huffman), "{before} {ones}");
             }
         }
         // Whatever is taken is the one code of its text, padding included.
@@ -272,16 +265,16 @@ mod tests {
                 let text = [before, &number.to_be_bytes()].concat();
                 assert!(
                     decoded(&text).is_ok_and(|plain| encode(&plain) == text)
-                        || decoded(&text) == Err(HpackError::Huffman)
+                        || decoded(&text) == Err(Flaw::Huffman)
                 );
             }
         }
-        assert_eq!(decoded(&[0xff]), Err(HpackError::Huffman));
-        assert_eq!(decoded(&[0xff; 100]), Err(HpackError::Huffman));
+        assert_eq!(decoded(&[0xff]), Err(Flaw::Huffman));
+        assert_eq!(decoded(&[0xff; 100]), Err(Flaw::Huffman));
         // A code that was cut, and padding that is all ones or not.
-        assert_eq!(decoded(&[0b0000_0000]), Err(HpackError::Huffman));
+        assert_eq!(decoded(&[0b0000_0000]), Err(Flaw::Huffman));
         assert_eq!(decoded(&[0b0000_0111]), Ok(b"0".to_vec()));
-        assert_eq!(decoded(&[0b0000_0110]), Err(HpackError::Huffman));
-        assert_eq!(decoded(&[0b0000_0011]), Err(HpackError::Huffman));
+        assert_eq!(decoded(&[0b0000_0110]), Err(Flaw::Huffman));
+        assert_eq!(decoded(&[0b0000_0011]), Err(Flaw::Huffman));
     }
 }

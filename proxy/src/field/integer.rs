@@ -1,41 +1,41 @@
-//! Integers with a prefix (RFC 7541 5.1): the low bits of an octet whose high bits say something else, and
+//! Integers with a prefix (RFC 7541 5.1, RFC 9204 4.1.1): the low bits of an octet whose high bits say something else, and
 //! then seven bits per octet where these do not suffice.
 
-use super::HpackError;
+use super::Flaw;
 
 /// Where the bits of each further octet go. Four octets are enough for 2^28: no index, length or table size
 /// is as large, so that nothing can overflow and zeros cannot be sent without end.
 const SHIFTS: [u32; 4] = [0, 7, 14, 21];
 
-/// Takes an integer with a prefix of that many bits, 1 to 7, off the front of the input.
+/// Takes an integer with a prefix of that many bits, 1 to 8, off the front of the input.
 ///
 /// # Errors
 ///
-/// [`HpackError::Truncated`] or [`HpackError::Integer`].
+/// [`Flaw::Truncated`] or [`Flaw::Integer`].
 #[inline]
-pub(super) fn take(input: &mut &[u8], prefix: u32) -> Result<usize, HpackError> {
-    let (&first, rest) = input.split_first().ok_or(HpackError::Truncated)?;
+pub(crate) fn take(input: &mut &[u8], prefix: u32) -> Result<usize, Flaw> {
+    let (&first, rest) = input.split_first().ok_or(Flaw::Truncated)?;
     *input = rest;
     let most = (1 << prefix) - 1;
     let value = usize::from(first) & most;
     if value < most { Ok(value) } else { take_more(input, value) }
 }
 
-fn take_more(input: &mut &[u8], mut value: usize) -> Result<usize, HpackError> {
+fn take_more(input: &mut &[u8], mut value: usize) -> Result<usize, Flaw> {
     for shift in SHIFTS {
-        let (&byte, rest) = input.split_first().ok_or(HpackError::Truncated)?;
+        let (&byte, rest) = input.split_first().ok_or(Flaw::Truncated)?;
         *input = rest;
         value += usize::from(byte & 0x7f) << shift;
         if byte < 0x80 {
             return Ok(value);
         }
     }
-    Err(HpackError::Integer)
+    Err(Flaw::Integer)
 }
 
-/// Appends an integer with a prefix of that many bits, 1 to 7, and `flags` in the bits above.
+/// Appends an integer with a prefix of that many bits, 1 to 8, and `flags` in the bits above.
 #[inline]
-pub(super) fn put(value: usize, prefix: u32, flags: u8, out: &mut Vec<u8>) {
+pub(crate) fn put(value: usize, prefix: u32, flags: u8, out: &mut Vec<u8>) {
     let most = (1 << prefix) - 1;
     if value < most {
         out.push(flags | value as u8);
@@ -81,7 +81,7 @@ mod tests {
                 assert_eq!(take(&mut input, prefix), Ok(value));
                 assert_eq!(input, [7]);
                 for cut in 0..text.len() - 1 {
-                    assert_eq!(take(&mut &text[..cut], prefix), Err(HpackError::Truncated));
+                    assert_eq!(take(&mut &text[..cut], prefix), Err(Flaw::Truncated));
                 }
             }
         }
@@ -94,7 +94,7 @@ mod tests {
             &[0x7f, 0xff, 0xff, 0xff, 0xff],
             &[0x7f, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80],
         ] {
-            assert_eq!(take(&mut &text[..], 7), Err(HpackError::Integer));
+            assert_eq!(take(&mut &text[..], 7), Err(Flaw::Integer));
         }
         assert_eq!(take(&mut &[0x7f, 0x80, 0x80, 0x80, 0x00][..], 7), Ok(127));
     }
