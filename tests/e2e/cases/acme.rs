@@ -27,14 +27,15 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// `<acme>` stands for options of the account, `<managed>` for those of the listener.
+/// `<acme>` stands for options of the account, `<managed>` for those of the listener. Programs that follow each other have the
+/// same sockets, which are of TCP.
 const SITE: &str = "\
 workers: 1
 admin: {address: \"127.0.0.1:0\"}
 acme: {directory: \"<directory>\", ca: ca.pem, storage: kept, email: ops@example.com<acme>}
 listeners:
   - {name: http, address: \"127.0.0.1:0\", https_redirect: {}}
-  - {name: https, address: \"127.0.0.1:0\", tls: {acme: {<managed>}}}
+  - {name: https, address: \"127.0.0.1:0\", http3: false, tls: {acme: {<managed>}}}
 routes: [{domains: [\"*\"], rules: [{url: /, respond: {status: 200, body: here}}]}]
 ";
 

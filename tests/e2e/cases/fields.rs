@@ -182,7 +182,7 @@ fn response_fields() {
         assert_eq!(got.status, 299);
         let mut names: Vec<_> = got.headers.keys().map(http::HeaderName::as_str).collect();
         names.sort();
-        assert_eq!(names, ["content-length", "date", "server", "set-cookie"]);
+        assert_eq!(names, ["alt-svc", "content-length", "date", "server", "set-cookie"]);
         assert_eq!(got.headers.get_all("set-cookie").iter().count(), 2);
     });
 }
