@@ -35,6 +35,9 @@ pub enum Error {
     /// The connection was made for another name (RFC 9110 7.4).
     #[error("this connection is for another host")]
     Misdirected,
+    /// It came before the TLS handshake was complete, and doing it twice could do harm (RFC 8470 5.2).
+    #[error("too early: to be sent again when the handshake is complete")]
+    TooEarly,
     /// TRACE: it would show the client what was added to its request (RFC 9110 9.3.8).
     #[error("TRACE is not allowed")]
     Trace,
@@ -180,6 +183,7 @@ impl Error {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ClientTimeout | Self::ClientGone => StatusCode::REQUEST_TIMEOUT,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::TooEarly => StatusCode::TOO_EARLY,
             Self::Trace => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::AccessDenied => StatusCode::FORBIDDEN,
@@ -231,6 +235,7 @@ impl Error {
             Self::ClientTimeout => "client_timeout",
             Self::ClientGone => "client_gone",
             Self::Misdirected => "misdirected",
+            Self::TooEarly => "too_early",
             Self::Trace => "trace_refused",
             Self::NoRoute => "no_route",
             Self::AccessDenied => "access_denied",
@@ -276,6 +281,7 @@ impl Error {
             | Self::RateLimited
             | Self::TooManyConnections
             | Self::TooManyInFlight
+            | Self::TooEarly
             | Self::Trace => Fault::Client,
             Self::NoRoute => Fault::Configuration,
             Self::NoServer

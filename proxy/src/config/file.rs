@@ -48,6 +48,10 @@ pub struct ListenerFile {
     /// The port that Alt-Svc names to clients, where they reach the UDP port under another one. Default: the port of
     /// `address`.
     pub http3_port: Option<Setting<u16>>,
+    /// Accept requests with which a client takes up an earlier session of HTTP/3 (0-RTT, RFC 8470): those with a safe method
+    /// and without content go to the RS with `Early-Data: 1`, all others are answered with 425. Not for domains with client
+    /// certificates. Default: false.
+    pub http3_early_data: Option<Setting<bool>>,
     /// Most connections at a time; further ones wait in the kernel's queue. Default: 65536.
     pub max_connections: Option<Setting<usize>>,
     /// Most connections of one client (an IPv4 address, or an IPv6 network of 64 bits) at a time; further ones are closed.

@@ -146,6 +146,10 @@ fn read_http3(file: &ListenerFile, reader: &mut Reader<'_>) -> bool {
         let help = "leave it out: nobody is told about HTTP/3";
         reader.problem(at, "`http3_port` on a listener without HTTP/3", Some(help.into()));
     }
+    if let Some(at) = file.http3_early_data.as_ref().filter(|_| !http3).map(yaml::Setting::at) {
+        let help = "leave it out: only HTTP/3 has early data here";
+        reader.problem(at, "`http3_early_data` on a listener without HTTP/3", Some(help.into()));
+    }
     http3
 }
 
@@ -207,6 +211,7 @@ fn read_tls(
         min_version: tls_settings::read_min_version(file, reader),
         session_tickets: tls_settings::read_tickets(file.session_tickets.as_ref(), base, reader),
         http2,
+        early_data: reader.read_or(listener.http3_early_data.as_ref(), false),
         ocsp_stapling,
     }
 }

@@ -127,6 +127,8 @@ pub struct Tls {
     pub session_tickets: Option<SessionTickets>,
     /// Whether HTTP/2 is offered by ALPN.
     pub http2: bool,
+    /// Whether requests are accepted with which a client of HTTP/3 takes up an earlier session.
+    pub early_data: bool,
     /// Whether staples are shown.
     pub ocsp_stapling: bool,
 }

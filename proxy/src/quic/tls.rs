@@ -50,7 +50,6 @@ impl ByName {
     fn config(&self, name: Option<&str>) -> Option<QuicServerConfig> {
         let mut config = rustls::ServerConfig::clone(&*(self.choose)(name)?);
         config.alpn_protocols = vec![ALPN.to_vec()];
-        config.max_early_data_size = 0;
         let config = Arc::new(config);
         // The library takes for granted what is found out here.
         rustls::quic::ServerConnection::new(Arc::clone(&config), Version::V1, Vec::new()).ok()?;

@@ -17,7 +17,7 @@ use crate::config::{self, Config};
 use crate::limit::{AccessList, Limit, Limiter};
 use crate::pool::{AllDown, HealthCell, HealthState, Pool, RealServer};
 use crate::rule::Redirect;
-use crate::tls::{TlsState, Vault};
+use crate::tls::{EarlySessions, TlsState, Vault};
 
 /// Everything a request needs, unchanging.
 pub(crate) struct Snapshot {
@@ -36,6 +36,8 @@ pub(crate) struct Snapshot {
     pub(crate) acme: Option<Arc<acme::Settings>>,
     /// What is shown to authorities; the same in every snapshot.
     pub(crate) showcase: Arc<Showcase>,
+    /// Sessions that begin with requests; the same in every snapshot.
+    early: Arc<EarlySessions>,
     /// Seals cookies where nothing else is configured; the same in every snapshot.
     random: [u8; 32],
 }
@@ -82,6 +84,7 @@ impl Snapshot {
     pub(crate) fn build(config: Config, previous: Option<&Self>) -> Result<Self, String> {
         let numbers = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.numbers));
         let vault = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.vault));
+        let early = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.early));
         let showcase = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.showcase));
         let acme = acme::Settings::of(&config);
         let proves = acme.as_ref().is_some_and(|acme| acme.proves_by_tls());
@@ -103,11 +106,10 @@ impl Snapshot {
             .map(|listener| {
                 let tls = match &listener.tls {
                     Some(tls) => Some(
-                        TlsState::new(&listener.name, tls, &vault, (&showcase, proves), &random).map_err(
-                            |error| {
+                        TlsState::new(&listener.name, tls, &vault, (&showcase, proves), (&random, &early))
+                            .map_err(|error| {
                                 format!("TLS of the listener `{}` cannot be set up: {error}", listener.name)
-                            },
-                        )?,
+                            })?,
                     ),
                     None => None,
                 };
@@ -133,6 +135,7 @@ impl Snapshot {
             vault,
             acme,
             showcase,
+            early,
             random,
         })
     }

@@ -6,6 +6,7 @@
 
 mod date;
 mod describe;
+mod early;
 mod facts;
 mod failure;
 mod proof;
@@ -15,6 +16,7 @@ mod slot;
 mod tickets;
 
 pub(crate) use self::date::{date, seconds};
+pub(crate) use self::early::EarlySessions;
 pub(crate) use self::facts::Facts;
 pub(crate) use self::failure::{TIMEOUT, failure, failure_of};
 pub(crate) use self::proof::Proof;

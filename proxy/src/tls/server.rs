@@ -11,6 +11,7 @@ use rustls::{CertificateError, CipherSuite, ServerConfig};
 use tokio::net::TcpStream;
 
 use super::describe::describe;
+use super::early::EarlySessions;
 use super::proof::Proof;
 use super::shelf::Shelf;
 use super::slot::Vault;
@@ -26,6 +27,8 @@ pub(crate) struct TlsState {
     pub(crate) shelf: Arc<Shelf>,
     /// For domains whose clients need no certificate.
     config: Arc<ServerConfig>,
+    /// The same for clients that may send requests early.
+    early: Option<Arc<ServerConfig>>,
     guarded: Option<Guarded>,
 }
 
@@ -47,7 +50,7 @@ impl TlsState {
         tls: &config::Tls,
         vault: &Vault,
         (showcase, proves): (&Arc<Showcase>, bool),
-        random: &[u8],
+        (random, early): (&[u8], &EarlySessions),
     ) -> Result<Self, rustls::Error> {
         let slots = tls.certificates.iter().map(|certificate| vault.slot(certificate));
         let issued = tls.managed.certificates.iter().map(|names| vault.issued_slot(names));
@@ -90,13 +93,26 @@ impl TlsState {
                 Some(Guarded { clients: clients.clone(), configs: configs.collect::<Result<_, _>>()? })
             }
         };
-        Ok(Self { config: config(None)?, guarded, shelf })
+        let config = config(None)?;
+        let early = tls.early_data.then(|| early.admit(name, &config));
+        Ok(Self { config, early, guarded, shelf })
     }
 
     /// How TLS is spoken with a client that asks for this name (SNI), or for none.
     pub(crate) fn config_for(&self, name: Option<&str>) -> &Arc<ServerConfig> {
         let guarded = self.guarded.as_ref().and_then(|guarded| guarded.find(name));
         guarded.map_or(&self.config, |(_, config)| config)
+    }
+
+    /// The same where it is spoken on QUIC.
+    pub(crate) fn quic_config_for(&self, name: Option<&str>) -> &Arc<ServerConfig> {
+        self.early.as_ref().filter(|_| self.takes_early_data(name)).unwrap_or_else(|| self.config_for(name))
+    }
+
+    /// Whether a client that asks for this name may send requests before the handshake is complete. One that has to prove
+    /// something first may not.
+    pub(crate) fn takes_early_data(&self, name: Option<&str>) -> bool {
+        self.early.is_some() && self.guarded.as_ref().is_none_or(|guarded| guarded.find(name).is_none())
     }
 
     /// Makes a handshake with a client.

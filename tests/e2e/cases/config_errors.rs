@@ -51,6 +51,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("web, a", "web, http3: »maybe, a", "`maybe` is not true or false"),
     ("web, a", "web, http3: »true, a", "`http3` needs TLS\n"),
     ("web, a", "web, tls: {development: {}}, http3_port: »0, a", "0 is out of range: 1 to 65535"),
+    ("web, a", "web, http3_early_data: »true, a", "`http3_early_data` on a listener without HTTP/3"),
     ("web, a", "web, http3_port: »443, a", "`http3_port` on a listener without HTTP/3"),
     ("}]\np", "}, {name: »web, address: \"127.0.0.1:0\"}]\np", "a second listener named `web`\n"),
     (

@@ -25,6 +25,7 @@ mod http2;
 mod http2_floods;
 mod http3;
 mod http3_browser;
+mod http3_early;
 mod http3_errors;
 mod http3_life;
 mod interim;
@@ -90,6 +91,7 @@ pub(crate) fn all() -> Vec<Case> {
         http2_floods::cases(),
         http3::cases(),
         http3_browser::cases(),
+        http3_early::cases(),
         http3_errors::cases(),
         http3_life::cases(),
         interim::cases(),

@@ -25,6 +25,9 @@ PATIENCE = 20
 class Client:
     """One connection."""
 
+    # Sessions that can be taken up again, of all connections.
+    tickets = []
+
     def __init__(self, address, ca, want):
         configuration = QuicConfiguration(
             is_client=True,
@@ -40,8 +43,10 @@ class Client:
             configuration.load_verify_locations(cafile=ca)
         else:
             configuration.verify_mode = ssl.CERT_NONE
+        if "ticket" in want:
+            configuration.session_ticket = self.tickets[want["ticket"]]
         self.address = address
-        self.quic = QuicConnection(configuration=configuration)
+        self.quic = QuicConnection(configuration=configuration, session_ticket_handler=self.tickets.append)
         self.socket = None
         self.h3 = None
         self.closed = None
@@ -49,13 +54,25 @@ class Client:
         self.ended = set()
         self.move()
         self.quic.connect(address, now=time.time())
+        if "early" in want:
+            # What the library sends before it has heard anything.
+            self.speak()
+            numbers = [self.begin(request) for request in want["early"]]
+            self.pump(lambda: all(self.is_over(number) for number in numbers) or self.closed, PATIENCE)
+            self.answers = [self.answer(number) for number in numbers]
         self.pump(lambda: self.shaken or self.closed, PATIENCE)
-        if want.get("h3", True) and not self.closed:
-            self.h3 = H3Connection(self.quic)
-            # The library does not know that the answer to HEAD has a length and no content.
-            self.h3._check_content_length = lambda stream: None
+        if want.get("h3", True) and not self.closed and not self.h3:
+            self.speak()
+        if "tickets" in want:
+            self.pump(lambda: len(self.tickets) >= want["tickets"], PATIENCE)
 
     shaken = False
+    answers = []
+
+    def speak(self):
+        self.h3 = H3Connection(self.quic)
+        # The library does not know that the answer to HEAD has a length and no content.
+        self.h3._check_content_length = lambda stream: None
 
     def move(self):
         """Goes on from another port."""
@@ -213,7 +230,14 @@ def do(state, want, arguments):
     patience = want.get("patience", PATIENCE)
     if what == "connect":
         state["client"] = Client((arguments.host, arguments.port), arguments.ca, want)
-        return {"closed": state["client"].closed, "alpn": state["client"].shaken}
+        client = state["client"]
+        return {
+            "closed": client.closed,
+            "alpn": client.shaken,
+            "early": client.quic.tls.early_data_accepted,
+            "answers": client.answers,
+            "tickets": len(client.tickets),
+        }
     client = state["client"]
     if what == "requests":
         numbers = [client.begin(request) for request in want["requests"]]

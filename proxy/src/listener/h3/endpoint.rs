@@ -1,12 +1,16 @@
 //! One worker's endpoint of one listener: takes connections in, or tells them why not.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{Connecting, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TokioRuntime, TransportConfig};
+use quinn::{
+    Connecting, ConnectionError, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TokioRuntime,
+    TransportConfig, ZeroRttAccepted,
+};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::Semaphore;
 
@@ -20,7 +24,7 @@ use crate::message::AddressText;
 use crate::quic::{self, ByName, Handshake, Ids, Post, Secrets};
 use crate::spread::Spread;
 use crate::state::View;
-use crate::tls;
+use crate::tls::TlsState;
 
 /// The version of QUIC (RFC 9000 15): drafts are not spoken.
 const QUIC_V1: u32 = 1;
@@ -139,37 +143,76 @@ async fn serve<H>(
     H: Handler<Connection = Connection> + 'static,
 {
     let limits = view.listener(listener).limits.clone();
-    let quic = match tokio::time::timeout(limits.header_timeout, connecting).await {
-        Ok(Ok(quic)) => quic,
+    let Some(tls) = &view.listener(listener).tls else { return };
+    let (quic, confirmed) = match tokio::time::timeout(limits.header_timeout, arrive(connecting, tls)).await {
+        Ok(Ok(arrived)) => arrived,
         Ok(Err(error)) => return view.handshake_failed(quic::failure(&error)),
-        Err(_) => return view.handshake_failed(tls::TIMEOUT),
+        Err(_) => return view.handshake_failed(crate::tls::TIMEOUT),
     };
-    drop(half_open);
-    let data = quic.handshake_data().and_then(|data| data.downcast::<Handshake>().ok());
-    let (name, resumed) = data.map_or((None, false), |data| (data.server_name, data.resumed));
+    let Handshake { server_name: name, resumed } = handshake(quic.handshake_data());
     let chain = quic.peer_identity().and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
-    let proof = match &view.listener(listener).tls {
-        Some(tls) => tls.prove(name.as_deref(), chain.as_deref().map(Vec::as_slice), resumed),
-        None => return,
-    };
-    let proof = match proof {
+    let proof = match tls.prove(name.as_deref(), chain.as_deref().map(Vec::as_slice), resumed) {
         Ok(proof) => proof,
         Err(error) => {
-            view.handshake_failed(tls::failure_of(&error));
+            view.handshake_failed(crate::tls::failure_of(&error));
             return quic.close(code(Code::GeneralProtocol), b"the certificate is not good");
         }
     };
-    view.handshake(resumed);
     let sni = name.map(|name| Rc::from(name.to_ascii_lowercase()));
     let peer = quic.remote_address();
     let address = AddressText::of(peer.ip());
     let connection = Connection { listener, peer, address, https: true, sni, proof };
-    let link = Link::new(quic, limits);
+    let link = Link::new(quic.clone(), limits.clone());
     let driver =
         Driver::begin(link, Rc::clone(&serving.handler), Rc::new(connection), serving.draining.clone());
-    if let Some(driver) = driver.await {
-        driver.run().await;
+    let served = async {
+        if let Some(driver) = driver.await {
+            driver.run().await;
+        }
+    };
+    let complete = async {
+        if let Some(confirmed) = confirmed {
+            match tokio::time::timeout(limits.header_timeout, confirmed).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    let error = quic.close_reason().unwrap_or(ConnectionError::LocallyClosed);
+                    return view.handshake_failed(quic::failure(&error));
+                }
+                Err(_) => {
+                    quic.close(code(Code::NoError), b"no handshake");
+                    return view.handshake_failed(crate::tls::TIMEOUT);
+                }
+            }
+        }
+        drop(half_open);
+        view.handshake(handshake(quic.handshake_data()).resumed);
+    };
+    tokio::join!(complete, served);
+}
+
+/// A connection whose handshake is complete; or, where requests may come early, one whose ClientHello is there, and what
+/// says whether the rest comes about.
+async fn arrive(
+    mut connecting: Connecting,
+    tls: &TlsState,
+) -> Result<(quinn::Connection, Option<ZeroRttAccepted>), ConnectionError> {
+    // Where no name may do so, nobody needs to know the name.
+    if tls.takes_early_data(None) {
+        let data = handshake(Some(connecting.handshake_data().await?));
+        if tls.takes_early_data(data.server_name.as_deref()) {
+            return match connecting.into_0rtt() {
+                Ok((quic, confirmed)) => Ok((quic, Some(confirmed))),
+                Err(connecting) => Ok((connecting.await?, None)),
+            };
+        }
     }
+    Ok((connecting.await?, None))
+}
+
+/// What is known of a handshake.
+fn handshake(data: Option<Box<dyn Any>>) -> Handshake {
+    let data = data.and_then(|data| data.downcast::<Handshake>().ok());
+    data.map_or(Handshake { server_name: None, resumed: false }, |data| *data)
 }
 
 /// What new connections of a listener start with. None where it has no TLS, which a reload cannot bring about.
@@ -181,7 +224,7 @@ fn server_config(view: &Rc<View>, index: usize, secrets: &Secrets) -> Option<Ser
             .listeners
             .get(index)
             .and_then(|listener| listener.tls.as_ref())
-            .map(|tls| Arc::clone(tls.config_for(name)))
+            .map(|tls| Arc::clone(tls.quic_config_for(name)))
     };
     let crypto = ByName::new(choose)?;
     let mut config = ServerConfig::new(Arc::new(crypto), Arc::clone(&secrets.token) as _);

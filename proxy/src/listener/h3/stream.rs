@@ -40,6 +40,8 @@ pub(super) struct Stream<H: Handler> {
     pub(super) stopped: Pin<Box<dyn Future<Output = bool>>>,
     /// Patience with a client that is to take a response.
     sending: Watchdog,
+    /// It has come before the handshake was complete: somebody else may have sent it again.
+    early: bool,
     _open: Open,
 }
 
@@ -53,6 +55,28 @@ enum Read {
     Lost,
 }
 
+impl Read {
+    /// What may be done twice, and says so to the RS; everything else has to come again when the handshake is complete (RFC
+    /// 8470 3, 5.1, 5.2).
+    fn early(self) -> Self {
+        match self {
+            Self::Request(mut request) if is_safe(&request.head.method) && request.body.is_empty() => {
+                request.head.headers.set("Early-Data", "1");
+                Self::Request(request)
+            }
+            Self::Request(Request { head, .. }) | Self::Open(head) => {
+                Self::Refused(Refused { head: Some(head), error: Error::TooEarly })
+            }
+            Self::Refused(_) | Self::Lost => self,
+        }
+    }
+}
+
+/// Methods that change nothing (RFC 9110 9.2.1).
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
 impl<H: Handler> Stream<H> {
     pub(super) fn new(
         link: &Rc<Link>,
@@ -60,7 +84,7 @@ impl<H: Handler> Stream<H> {
         connection: Rc<H::Connection>,
         (send, receive): (quinn::SendStream, quinn::RecvStream),
     ) -> Self {
-        let sender = Sender::new(send);
+        let (early, sender) = (receive.is_0rtt(), Sender::new(send));
         Self {
             stopped: Box::pin(sender.stopped()),
             receiver: Rc::new(RefCell::new(Receiver::new(Rc::clone(link), receive))),
@@ -68,6 +92,7 @@ impl<H: Handler> Stream<H> {
             handler,
             connection,
             sending: Watchdog::default(),
+            early,
             _open: Open::new(link),
             link: Rc::clone(link),
         }
@@ -77,6 +102,7 @@ impl<H: Handler> Stream<H> {
     pub(super) async fn serve(mut self) {
         let arrival = tokio::time::timeout(self.link.limits.header_timeout, self.read());
         let read = arrival.await.unwrap_or_else(|_| Read::Refused(Error::ClientTimeout.into()));
+        let read = if self.early { read.early() } else { read };
         let (response, method) = match read {
             Read::Request(request) => {
                 let method = request.head.method.clone();
