@@ -24,7 +24,7 @@ pub(super) async fn ask(
     let (server, grant) = pick(view, pool, &Excluded::default(), head, client).await?;
     let link = match upstreams.take(view, pool, server, clock::now()) {
         Some(link) => link,
-        None => upstreams.connect(view, pool, server).await?,
+        None => Box::pin(upstreams.connect(view, pool, server)).await?,
     };
     let patience = view.pool(pool).read_timeout;
     let place = Place { upstreams: Rc::clone(upstreams), view: Rc::clone(view), pool, server, grant };

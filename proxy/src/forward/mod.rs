@@ -134,7 +134,8 @@ impl Forwarder {
             let auth = view.rule(rule).more.as_ref().and_then(|more| more.auth.as_deref());
             let auth = auth.ok_or(Error::Internal)?;
             let (authoriser, upstreams) = (&self.authoriser, &self.upstreams);
-            let refusal = authoriser.authorise(view, upstreams, connection, auth, record, noted).await?;
+            let refusal = authoriser.authorise(view, upstreams, connection, auth, record, noted);
+            let refusal = Box::pin(refusal).await?;
             planned = match refusal {
                 Some(response) => Plan::Answer(response),
                 None => plan(view, connection, &client, Stage::Authorised, record, noted)?,
@@ -199,7 +200,8 @@ impl Forwarder {
                     Ok(link)
                 }
                 None => {
-                    let connected = self.upstreams.connect(view, pool, server).await;
+                    // Apart, because it is large and seldom: what is here is kept by every connection and stream.
+                    let connected = Box::pin(self.upstreams.connect(view, pool, server)).await;
                     record.connect = self.lines.is_on().then(|| begun.elapsed());
                     connected
                 }

@@ -162,7 +162,9 @@ async fn serve<H>(
         let connection = Connection { listener, peer, address, https: false, sni: None, proof: None };
         return h1::serve(Io::new(Stream::Plain(stream)), &limits, &*handler, &connection, draining).await;
     };
-    let (stream, proof) = match tokio::time::timeout(limits.header_timeout, spoken.accept(stream)).await {
+    // Apart, so that no room for it stays with the connection.
+    let handshake = Box::pin(spoken.accept(stream));
+    let (stream, proof) = match tokio::time::timeout(limits.header_timeout, handshake).await {
         Ok(Ok(accepted)) => accepted,
         Ok(Err(error)) => return view.handshake_failed(tls::failure(&error)),
         Err(_) => return view.handshake_failed(tls::TIMEOUT),
@@ -171,13 +173,13 @@ async fn serve<H>(
     let sni = stream.server_name().map(|name| Rc::from(name.to_ascii_lowercase()));
     if stream.protocol() == Some(ALPN) {
         // The handshake was all that the authority wants (RFC 8737 3).
-        let _ = tokio::time::timeout(limits.send_timeout, Stream::Tls(Box::new(stream)).shutdown()).await;
+        let _ = tokio::time::timeout(limits.send_timeout, Stream::Tls(stream).shutdown()).await;
         return;
     }
     let is_h2 = stream.protocol() == Some(b"h2");
     let connection =
         Connection { listener, peer, address: AddressText::of(peer.ip()), https: true, sni, proof };
-    let stream = Stream::Tls(Box::new(stream));
+    let stream = Stream::Tls(stream);
     if is_h2 {
         h2::serve(stream, &limits, handler, Rc::new(connection), draining).await;
     } else {

@@ -119,11 +119,12 @@ impl TlsState {
     ///
     /// # Errors
     /// Where the client leaves or the two cannot agree.
-    pub(crate) async fn accept(&self, tcp: TcpStream) -> io::Result<(TlsStream, Option<Rc<Proof>>)> {
+    pub(crate) async fn accept(&self, tcp: TcpStream) -> io::Result<(Box<TlsStream>, Option<Rc<Proof>>)> {
         if self.guarded.is_none() {
-            return Ok((TlsStream::accept(tcp, Arc::clone(&self.config)).await?, None));
+            return Ok((Box::new(TlsStream::accept(tcp, Arc::clone(&self.config)).await?), None));
         }
         let stream = TlsStream::accept_by(tcp, |name| Arc::clone(self.config_for(name))).await?;
+        let stream = Box::new(stream);
         let proof = self.prove(stream.server_name(), stream.peer_certificates(), stream.is_resumed());
         Ok((stream, proof.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?))
     }

@@ -295,6 +295,8 @@ fn silence() {
     while begun.elapsed() < Duration::from_millis(1500) {
         client.send(data(1, b"ping"));
         assert_eq!(exactly(&mut client, 1, 4), b"ping");
+        // The connection's window, of 65,535 bytes, is never opened by this client.
+        std::thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(client.wait(RST_STREAM, 1).number(0), 8);
     until("the RS sees the end", || (origin.open() == 0).then_some(()));

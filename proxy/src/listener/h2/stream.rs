@@ -1,7 +1,7 @@
 //! The task of one stream: a request to the handler, its response to the client.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -62,7 +62,10 @@ where
         let stream = self.stream(slot);
         let (handler, connection) = (Rc::clone(&self.handler), Rc::clone(&self.connection));
         tokio::task::spawn_local(async move {
-            let handled = stream.unless_reset(handler.handle(&connection, request)).await;
+            let handled = {
+                let handling = pin!(handler.handle(&connection, request));
+                stream.unless_reset(handling).await
+            };
             if let Some(response) = handled {
                 stream.respond(response, &method).await;
             }
@@ -127,8 +130,7 @@ impl Drop for Stream {
 
 impl Stream {
     /// The outcome, or nothing once the stream is over.
-    pub(super) async fn unless_reset<F: Future>(&self, future: F) -> Option<F::Output> {
-        let mut future = pin!(future);
+    pub(super) async fn unless_reset<F: Future>(&self, mut future: Pin<&mut F>) -> Option<F::Output> {
         poll_fn(|cx| {
             if self.shared.borrow().listen(self.slot, cx).is_some() {
                 return Poll::Ready(None);

@@ -2,6 +2,7 @@
 //! is handed on looks like the request of an HTTP/1.1 client, so that routes and RS see no difference.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -34,7 +35,10 @@ where
         let stream = self.stream(slot);
         let (handler, connection) = (Rc::clone(&self.handler), Rc::clone(&self.connection));
         tokio::task::spawn_local(async move {
-            let handled = stream.unless_reset(handler.handle(&connection, request)).await;
+            let handled = {
+                let handling = pin!(handler.handle(&connection, request));
+                stream.unless_reset(handling).await
+            };
             let Some(mut response) = handled else { return };
             match response.switched.take() {
                 Some(switched) if key.is_answered_by(&response.head.headers) => {

@@ -108,10 +108,11 @@ impl<H: Handler> Stream<H> {
                 let method = request.head.method.clone();
                 let handler = Rc::clone(&self.handler);
                 let connection = Rc::clone(&self.connection);
-                let Some(mut response) = self.unless_stopped(handler.handle(&connection, request)).await
-                else {
-                    return self.give_up();
+                let handled = {
+                    let handling = pin!(handler.handle(&connection, request));
+                    self.unless_stopped(handling).await
                 };
+                let Some(mut response) = handled else { return self.give_up() };
                 // Whoever has cut its request short, or broken its rules, waits for no answer.
                 if self.receiver.borrow().failure().is_some() {
                     if let Some(record) = &mut response.record {
@@ -125,7 +126,8 @@ impl<H: Handler> Stream<H> {
                 let method = refused.head.as_ref().map_or(Method::GET, |head| head.method.clone());
                 (self.handler.refuse(&self.connection, refused), method)
             }
-            Read::Open(head) => return self.open(head).await,
+            // Apart, because it is large and seldom.
+            Read::Open(head) => return Box::pin(self.open(head)).await,
             Read::Lost => return self.give_up(),
         };
         self.respond(response, &method).await;
@@ -190,8 +192,7 @@ impl<H: Handler> Stream<H> {
     }
 
     /// The outcome, or nothing once the client does not want it any more.
-    pub(super) async fn unless_stopped<F: Future>(&mut self, future: F) -> Option<F::Output> {
-        let mut future = pin!(future);
+    pub(super) async fn unless_stopped<F: Future>(&mut self, mut future: Pin<&mut F>) -> Option<F::Output> {
         poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
             Poll::Pending => self.stopped.as_mut().poll(cx).map(|_| None),

@@ -1,6 +1,7 @@
 //! WebSocket over HTTP/3 (RFC 9220).
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -32,7 +33,10 @@ impl<H: Handler> Stream<H> {
         let mut request = self.request(head, Body::empty(), received);
         request.upgrade = true;
         let (handler, connection) = (Rc::clone(&self.handler), Rc::clone(&self.connection));
-        let handled = self.unless_stopped(handler.handle(&connection, request)).await;
+        let handled = {
+            let handling = pin!(handler.handle(&connection, request));
+            self.unless_stopped(handling).await
+        };
         let Some(mut response) = handled else { return self.give_up() };
         match response.switched.take() {
             Some(switched) if key.is_answered_by(&response.head.headers) => {
