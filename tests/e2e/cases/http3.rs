@@ -298,13 +298,15 @@ fn alt_svc() {
         assert_eq!(client.get("https://localhost/").await.headers["alt-svc"], ours.as_str());
         assert_eq!(client.get("https://localhost/own").await.headers["alt-svc"], "clear");
     });
-    let elsewhere =
-        Setup::new(&SITE.replace("{development: {}}<listener>", "{development: {}}, http3_port: 443"))
-            .put("rs", origin.address())
-            .put("listener", "")
-            .put("pool", "")
-            .put("more", "")
-            .start();
+    let elsewhere = Setup::new(&SITE.replace(
+        "{development: {}}<listener>",
+        "{development: {}}, http3_port: 443, http3_early_data: true",
+    ))
+    .put("rs", origin.address())
+    .put("listener", "")
+    .put("pool", "")
+    .put("more", "")
+    .start();
     let mut client = Client::connect_tls(elsewhere.listener("https"), &elsewhere.tls());
     let got = client.ask(&Request::get("localhost", "/"));
     assert_eq!(got.field("alt-svc"), Some("h3=\":443\"; ma=86400"));
