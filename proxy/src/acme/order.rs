@@ -59,10 +59,15 @@ pub(super) async fn issue(
 ) -> Result<Issued, AcmeError> {
     let identifiers: Vec<_> = wanted.names.iter().map(|name| Identifier::Dns(name.clone())).collect();
     let mut order = place(account, &identifiers, wanted).await?;
-    if order.state().status == OrderStatus::Pending {
-        prove(&mut order, proofs).await?;
-    }
-    let status = insist!(order.poll_ready(&polling()));
+    let proven = match order.state().status {
+        OrderStatus::Pending => prove(&mut order, proofs).await,
+        _ => Ok(()),
+    };
+    // One that looks at once may refuse the proof in its answer to our being ready.
+    let status = match proven {
+        Ok(()) => insist!(order.poll_ready(&polling())),
+        Err(error) => Err(error),
+    };
     match status {
         Ok(OrderStatus::Ready) => {}
         Ok(_) | Err(AcmeError::Refused(_)) => {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::harness::origin::{ok, response};
 use crate::harness::program::ingre;
 use crate::harness::site::{LARGE, large, serve, sha256, tunnels};
-use crate::harness::{Case, Host, Need, Origin, Program, Request, Setup, Site, until};
+use crate::harness::{Case, Host, Need, Origin, Program, Request, Setup, Site, uninterrupted, until};
 
 const NEEDS: &[Need] = &[Need::Root, Need::Namespaces, Need::Tun];
 
@@ -125,7 +125,7 @@ fn datagrams(ends: &Ends) {
     let answering = std::thread::spawn(move || {
         server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let mut buffer = [0; 2000];
-        let (length, from) = server.recv_from(&mut buffer).unwrap();
+        let (length, from) = uninterrupted(|| server.recv_from(&mut buffer)).unwrap();
         server.send_to(&buffer[..length], from).unwrap();
     });
     let answer = ends.node.run(|| {
@@ -135,7 +135,7 @@ fn datagrams(ends: &Ends) {
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         socket.send_to(&[7; 1400], "10.0.0.10:53").unwrap();
         let mut buffer = [0; 2000];
-        let length = socket.recv(&mut buffer).unwrap();
+        let length = uninterrupted(|| socket.recv(&mut buffer)).unwrap();
         buffer[..length].to_vec()
     });
     answering.join().unwrap();
@@ -155,7 +155,7 @@ fn own_source(ends: &Ends) {
         sender.send_to(text.as_bytes(), "10.0.0.10:53").unwrap();
         server.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
         let mut buffer = [0; 100];
-        server.recv(&mut buffer).is_ok_and(|length| buffer[..length] == *text.as_bytes())
+        uninterrupted(|| server.recv(&mut buffer)).is_ok_and(|length| buffer[..length] == *text.as_bytes())
     };
     assert!(arrives("before"));
     let address = |what| ends.far.output("ip", &["address", what, "172.16.0.1/32", "dev", "lo"]);

@@ -11,7 +11,7 @@ use rustls::{ClientConfig, ClientConnection, NamedGroup, ProtocolVersion, RootCe
 use super::certificates::Issued;
 use super::credulous::Credulous;
 use super::http1::{Head, Request, Response, Wire};
-use super::wait::PATIENCE;
+use super::wait::{PATIENCE, uninterrupted};
 
 /// How a client speaks TLS.
 #[derive(Clone)]
@@ -100,10 +100,10 @@ pub(crate) enum Stream {
 
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
+        uninterrupted(|| match self {
             Self::Plain(stream) => stream.read(buffer),
             Self::Tls(stream) => stream.read(buffer),
-        }
+        })
     }
 }
 
@@ -158,7 +158,7 @@ impl Client {
         let mut session = ClientConnection::new(config, name).unwrap();
         let mut socket = tcp(address);
         while session.is_handshaking() {
-            session.complete_io(&mut socket)?;
+            uninterrupted(|| session.complete_io(&mut socket))?;
         }
         Ok(Self { wire: Wire::new(Stream::Tls(Box::new(StreamOwned::new(session, socket)))) })
     }

@@ -2,6 +2,8 @@
 
 use std::io::{self, Read, Write};
 
+use super::wait::uninterrupted;
+
 /// First line and fields of a message.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Head {
@@ -190,7 +192,7 @@ impl<S: Read + Write> Wire<S> {
     fn more(&mut self) -> io::Result<bool> {
         let start = self.buffer.len();
         self.buffer.resize(start + (64 << 10), 0);
-        let read = self.stream.read(&mut self.buffer[start..]);
+        let read = uninterrupted(|| self.stream.read(&mut self.buffer[start..]));
         self.buffer.truncate(start + *read.as_ref().unwrap_or(&0));
         match read {
             Ok(read) => Ok(read > 0),

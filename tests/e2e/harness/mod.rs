@@ -33,4 +33,4 @@ pub(crate) use self::origin::Origin;
 pub(crate) use self::program::{Program, Setup};
 pub(crate) use self::requirements::Need;
 pub(crate) use self::site::Site;
-pub(crate) use self::wait::{until, within};
+pub(crate) use self::wait::{uninterrupted, until, within};

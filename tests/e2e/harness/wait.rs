@@ -1,5 +1,6 @@
 //! Waiting for what must come true, with a limit.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 /// How long anything may take that takes a moment; a loaded machine is slow.
@@ -22,5 +23,16 @@ pub(crate) fn within<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> 
             return None;
         }
         std::thread::sleep(PAUSE);
+    }
+}
+
+/// Does again what a signal has cut short: a socket with a timeout does not go on by itself (signal(7)), and a machine
+/// that is stopped and goes on interrupts like a signal.
+pub(crate) fn uninterrupted<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
