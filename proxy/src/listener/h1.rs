@@ -24,11 +24,9 @@ use crate::drain::Draining;
 use crate::error::Error;
 use crate::h1::{self, Decoded, Decoder, Framing, RequestMeta};
 use crate::message::{RequestHead, ResponseHead, Version};
-use crate::net::{Io, Output, Watchdog, clock};
+use crate::net::{BLOCK, Io, Output, Watchdog, clock};
 use crate::state::Limits;
 
-/// Bytes of a response that may wait for the client before its sender is made to wait.
-const HIGH_WATER: usize = 64 << 10;
 /// Bytes of a response after which other connections have their turn, however quick this one is.
 const TURN: u64 = 512 << 10;
 /// What is read and thrown away of a request that was answered early, so that the client sees the
@@ -339,7 +337,7 @@ impl Session<'_> {
     async fn next_piece(&mut self, body: &mut Body, chunked: bool) -> Result<Moved, Error> {
         let mut waiting = false;
         poll_fn(|cx| {
-            if self.client.borrow().io.output.len() < HIGH_WATER
+            if self.client.borrow().io.output.len() < BLOCK
                 && let Poll::Ready(moved) = self.poll_piece(cx, body, chunked)
             {
                 return Poll::Ready(moved);

@@ -7,10 +7,8 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 
-use super::{Output, Stream, Watchdog};
+use super::{BLOCK, Output, Stream, Watchdog};
 
-/// Room made for one read of a body.
-const BODY_READ: usize = 64 << 10;
 /// Least room for it: a TLS record, which is read at once.
 const LEAST_READ: usize = 16 << 10;
 /// Room on the stack for one read of a head; an idle connection holds no buffer.
@@ -43,10 +41,10 @@ impl Io {
         Poll::Ready(Ok(buf.filled().len()))
     }
 
-    /// Reads what is there into the input, up to 64 KiB. Ready with 0 at the end of the stream.
+    /// Reads what is there into the input, up to [`BLOCK`]. Ready with 0 at the end of the stream.
     pub(crate) fn poll_read_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.input.capacity() - self.input.len() < LEAST_READ {
-            self.input.reserve(BODY_READ);
+            self.input.reserve(BLOCK);
         }
         pin!(self.stream.read_buf(&mut self.input)).poll(cx)
     }

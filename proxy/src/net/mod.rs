@@ -13,6 +13,11 @@ pub(crate) use self::stream::{Resting, Stream};
 pub(crate) use self::tls::TlsStream;
 pub(crate) use self::watchdog::Watchdog;
 
+/// Bytes of a body that are read, kept and written at a time: with records, heads and chunk sizes around them they fit
+/// into one packet of 64 KiB, the largest that TCP hands down. What exceeds it is a packet of its own, which has to wait
+/// where sending is paced (BBR does), and the timer for that costs more than the packet: a quarter of a download.
+pub(crate) const BLOCK: usize = 48 << 10;
+
 /// A byte that nobody can guess, to spread what many do at the same time.
 pub(crate) fn random_byte() -> u8 {
     let mut random = [0];

@@ -12,8 +12,7 @@ use rustls::{ClientConfig, ClientConnection, Connection, HandshakeKind, ServerCo
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Plaintext that may wait, encrypted, for the other side.
-const BUFFER: usize = 64 << 10;
+use super::BLOCK;
 
 /// A connection on which the handshake is complete.
 pub(crate) struct TlsStream {
@@ -79,7 +78,7 @@ impl TlsStream {
     }
 
     async fn begin(tcp: TcpStream, mut session: Connection) -> io::Result<Self> {
-        session.set_buffer_limit(Some(BUFFER));
+        session.set_buffer_limit(Some(BLOCK));
         let mut stream = Self::resumed(tcp, session);
         std::future::poll_fn(|cx| stream.poll_handshake(cx)).await?;
         Ok(stream)

@@ -15,11 +15,9 @@ use crate::body::{Body, Moved, Source};
 use crate::error::Error;
 use crate::h1::{self, Decoded, Decoder, Framing};
 use crate::message::{RequestHead, ResponseHead};
-use crate::net::{Io, Output, clock};
+use crate::net::{BLOCK, Io, Output, clock};
 use crate::state::Grant;
 
-/// Bytes of a request body that are gathered for one write.
-const GATHER: usize = 64 << 10;
 /// Most interim (1xx) responses before the final one.
 const INTERIM: usize = 16;
 /// How long an RS that was told that the client waits for 100 is waited for: it may never have heard of it
@@ -241,7 +239,7 @@ impl Exchange {
     /// Queues what there is of the request body, so that it leaves at once: pending on the client.
     fn poll_gather(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> Result<Poll<()>, Error> {
         let Some(io) = &mut self.io else { return Ok(Poll::Ready(())) };
-        while io.output.len() < GATHER {
+        while io.output.len() < BLOCK {
             let Upload::Sending { body, framing } = &mut self.upload else { break };
             let chunked = *framing == Framing::Chunked;
             let moved = match body.poll_into(cx, &mut io.output, chunked) {
