@@ -1,12 +1,14 @@
 //! The program that sets and removes TXT records: run without a shell, bounded in time and in what it may say.
 
+use std::io;
 use std::os::unix::process::CommandExt as _;
-use std::process::Stdio;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt as _;
-use tokio::process::Command;
+use tokio::net::unix::pipe::Receiver;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::error::AcmeError;
 use crate::config::DnsHook;
@@ -50,7 +52,7 @@ pub(super) async fn run(hook: &DnsHook, action: Action, record: &Record) -> Resu
     let shown = format!("{} {}", hook.program.display(), action.word());
     let failed = |why: String| AcmeError::Hook(format!("`{shown}`: {why}"));
     let name = format!("_acme-challenge.{}", record.domain);
-    let mut command = std::process::Command::new(&hook.program);
+    let mut command = Command::new(&hook.program);
     command
         .args(&hook.arguments)
         .args([action.word(), &name, &record.value])
@@ -65,17 +67,14 @@ pub(super) async fn run(hook: &DnsHook, action: Action, record: &Record) -> Resu
         .stderr(Stdio::piped())
         // What it starts ends with it.
         .process_group(0);
-    let mut command = Command::from(command);
-    let mut child = command.kill_on_drop(true).spawn().map_err(|error| failed(error.to_string()))?;
-    let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-    let mut stderr = child.stderr.take();
+    let (mut running, mut stderr) = Running::start(command).map_err(|error| failed(error.to_string()))?;
     let mut words = Vec::new();
     let ended = tokio::time::timeout(hook.timeout, async {
         loop {
-            let Some(open) = &mut stderr else { break child.wait().await };
+            let Some(open) = &mut stderr else { break running.ended().await };
             let mut piece = [0; 512];
             tokio::select! {
-                status = child.wait() => break status,
+                status = running.ended() => break status,
                 read = open.read(&mut piece) => match read {
                     Ok(read) if read > 0 => keep(&mut words, piece.get(..read).unwrap_or_default()),
                     _ => stderr = None,
@@ -85,10 +84,6 @@ pub(super) async fn run(hook: &DnsHook, action: Action, record: &Record) -> Resu
     })
     .await;
     let Ok(status) = ended else {
-        if let Some(group) = group {
-            // It may have ended in this very moment.
-            let _ = kill_process_group(group, Signal::KILL);
-        }
         return Err(failed(format!("has not ended within {}s{}", hook.timeout.as_secs(), said(&words))));
     };
     let status = status.map_err(|error| failed(error.to_string()))?;
@@ -105,6 +100,50 @@ pub(super) async fn run(hook: &DnsHook, action: Action, record: &Record) -> Resu
         .await;
     }
     Err(failed(format!("{status}{}", said(&words))))
+}
+
+/// A program under way: dropped before its end, it and what it has started are ended. `tokio::process` would do the same,
+/// and have every worker look for ended programs each time it goes to sleep.
+struct Running {
+    child: Child,
+    /// Comes when some program has ended.
+    ends: tokio::signal::unix::Signal,
+    group: Option<Pid>,
+}
+
+impl Running {
+    /// Starts a program, in a process group of its own; with the end of the pipe that its last words come from.
+    fn start(mut command: Command) -> io::Result<(Self, Option<Receiver>)> {
+        let ends = signal(SignalKind::child())?;
+        let mut child = command.spawn()?;
+        let stderr = child.stderr.take();
+        let running = Self { group: Some(Pid::from_child(&child)), child, ends };
+        let stderr = stderr.map(|pipe| Receiver::from_owned_fd(pipe.into())).transpose()?;
+        Ok((running, stderr))
+    }
+
+    /// Waits for its end.
+    async fn ended(&mut self) -> io::Result<ExitStatus> {
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                self.group = None;
+                return Ok(status);
+            }
+            // One that ends just now is not missed: what came since the last time is told.
+            self.ends.recv().await;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(group) = self.group {
+            // It may have ended in this very moment.
+            let _ = kill_process_group(group, Signal::KILL);
+            // Nothing survives that signal.
+            let _ = self.child.wait();
+        }
+    }
 }
 
 /// Keeps the end of what was said.
