@@ -212,7 +212,7 @@ pub(super) fn read_more(
     find_pool: &mut FindPool<'_>,
     reader: &mut Reader<'_>,
 ) -> Option<Box<More>> {
-    let edits = |edits: &Option<EditsFile>, reader: &mut Reader<'_>| {
+    let edits = |edits: &Option<Box<EditsFile>>, reader: &mut Reader<'_>| {
         edits.as_ref().map(|edits| read_edits(edits, reader)).unwrap_or_default()
     };
     let is_plain = file.rewrite.is_none()

@@ -18,7 +18,7 @@ use crate::config::{Action, Config, Listener, More, Rule};
 use crate::error::Error;
 use crate::forward::{headers, recipient};
 use crate::h1::{self, Framing};
-use crate::message::{AddressText, RequestHead};
+use crate::message::{ClientFields, RequestHead};
 use crate::route::{normalise_host, normalise_path};
 use crate::rule::{Algorithm, Cors, Edits, Escape, Facts};
 use crate::state::Limits;
@@ -162,9 +162,8 @@ impl Explained<'_> {
             Action::Pool(_) | Action::Split(_) => {
                 let target = (path != "*").then(|| format!("{}{query}", normal.forwarded()));
                 let from = headers::Client {
-                    peer: AddressText::of(self.question.from),
+                    told: &ClientFields::of(self.question.from, https),
                     trusted: trusted(self.question.from),
-                    https,
                     proves: false,
                 };
                 let lines = sent(rule, &facts, target, &from, upgrade)?;
@@ -245,7 +244,7 @@ fn sent(
     rule: &Rule,
     facts: &Facts<'_>,
     target: Option<String>,
-    from: &headers::Client,
+    from: &headers::Client<'_>,
     upgrade: bool,
 ) -> Result<String, Error> {
     let mut head = facts.head.clone();

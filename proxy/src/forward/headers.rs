@@ -7,28 +7,25 @@ use std::net::{IpAddr, SocketAddr};
 use std::str;
 
 use crate::listener::Connection;
-use crate::message::{AddressText, Headers, RequestHead, ResponseHead, is};
+use crate::message::{ClientFields, Headers, RequestHead, ResponseHead, is};
 use crate::state::View;
 
 /// Who sends a request, as the listener knows it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Client {
-    /// The other end of the connection, or what the PROXY protocol says about it.
-    pub(crate) peer: AddressText,
+pub(crate) struct Client<'a> {
+    /// What is told about the other end of the connection, or about whom the PROXY protocol names.
+    pub(crate) told: &'a ClientFields,
     /// Whether what the peer says about clients behind it is believed.
     pub(crate) trusted: bool,
-    /// Whether the request came over TLS.
-    pub(crate) https: bool,
     /// Whether it was asked for a certificate here: then nobody else is believed about that.
     pub(crate) proves: bool,
 }
 
 /// Who sends the requests of a connection.
-pub(crate) fn client(view: &View, connection: &Connection) -> Client {
+pub(crate) fn client<'a>(view: &View, connection: &'a Connection) -> Client<'a> {
     Client {
-        peer: connection.address,
+        told: &connection.told,
         trusted: view.trusts(connection.peer.ip()),
-        https: connection.https,
         proves: connection.proof.is_some(),
     }
 }
@@ -39,7 +36,7 @@ pub(crate) fn client(view: &View, connection: &Connection) -> Client {
 /// client takes them, X-Forwarded-For, X-Forwarded-Proto, X-Real-IP.
 ///
 /// With `upgrade` the offer in Upgrade is passed on (RFC 9110 7.8), except one of `h2c`.
-pub(crate) fn request(head: &mut RequestHead, from: &Client, upgrade: bool) {
+pub(crate) fn request(head: &mut RequestHead, from: &Client<'_>, upgrade: bool) {
     let headers = &mut head.headers;
     let trailers = headers.elements("te").any(is_trailers);
     let chain = from.trusted.then(|| forwarded_for(headers)).flatten();
@@ -81,7 +78,10 @@ pub(crate) fn request(head: &mut RequestHead, from: &Client, upgrade: bool) {
     if trailers {
         headers.append("TE", "trailers");
     }
-    let address = from.peer.as_bytes();
+    if chain.is_none() && told_scheme == 0 && told_address == 0 {
+        return headers.append_all(from.told.all());
+    }
+    let address = from.told.address();
     match chain {
         Some(mut chain) => {
             chain.extend_from_slice(b", ");
@@ -90,8 +90,7 @@ pub(crate) fn request(head: &mut RequestHead, from: &Client, upgrade: bool) {
         }
         None => headers.append("X-Forwarded-For", address),
     }
-    let scheme = if from.https { "https" } else { "http" };
-    tell(headers, "X-Forwarded-Proto", scheme.as_bytes(), told_scheme);
+    tell(headers, "X-Forwarded-Proto", from.told.scheme(), told_scheme);
     tell(headers, "X-Real-IP", address, told_address);
 }
 
@@ -294,11 +293,15 @@ fn parse_address(text: &[u8]) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn peer() -> Client {
-        Client { peer: AddressText::of([192, 0, 2, 1].into()), trusted: false, https: true, proves: false }
+    fn told(address: &str) -> &'static ClientFields {
+        Box::leak(Box::new(ClientFields::of(address.parse().unwrap(), true)))
     }
 
-    fn trusted() -> Client {
+    fn peer() -> Client<'static> {
+        Client { told: told("192.0.2.1"), trusted: false, proves: false }
+    }
+
+    fn trusted() -> Client<'static> {
         Client { trusted: true, ..peer() }
     }
 
@@ -316,7 +319,7 @@ mod tests {
         headers
     }
 
-    fn requested(text: &str, from: &Client, upgrade: bool) -> String {
+    fn requested(text: &str, from: &Client<'_>, upgrade: bool) -> String {
         let mut head = RequestHead { headers: headers(text), ..RequestHead::default() };
         request(&mut head, from, upgrade);
         lines(&head.headers)
@@ -373,11 +376,10 @@ mod tests {
              X-Forwarded-For: 1.1.1.1, 2.2.2.2, 3.3.3.3, 192.0.2.1\n"
         );
         assert_eq!(requested("X-Real-IP: 1.1.1.1\nX-Real-IP: 2.2.2.2", &trusted(), false), OWN);
-        let mapped = Client { peer: AddressText::of("::ffff:192.0.2.1".parse().unwrap()), ..peer() };
+        let mapped = Client { told: told("::ffff:192.0.2.1"), ..peer() };
         assert_eq!(requested("", &mapped, false), OWN);
         let longest = "1111:2222:3333:4444:5555:6666:7777:8888";
-        let longest =
-            requested("", &Client { peer: AddressText::of(longest.parse().unwrap()), ..peer() }, false);
+        let longest = requested("", &Client { told: told(longest), ..peer() }, false);
         assert!(longest.contains("X-Real-IP: 1111:2222:3333:4444:5555:6666:7777:8888\n"));
     }
 

@@ -137,12 +137,12 @@ impl Forwarder {
             let refusal = authoriser.authorise(view, upstreams, connection, auth, record, noted);
             let refusal = Box::pin(refusal).await?;
             planned = match refusal {
-                Some(response) => Plan::Answer(response),
+                Some(response) => Plan::answer(response),
                 None => plan(view, connection, &client, Stage::Authorised, record, noted)?,
             };
         }
         match planned {
-            Plan::Answer(response) => Ok(response),
+            Plan::Answer(response) => Ok(*response),
             Plan::Authorise { .. } => Err(Error::Internal),
             Plan::Send { pool, body_size, mirror } => {
                 if let Some(most) = body_size {

@@ -22,7 +22,14 @@ pub(super) enum Plan {
     /// Find out who the client is, and plan again.
     Authorise { rule: usize },
     /// This is the answer.
-    Answer(Response),
+    Answer(Box<Response>),
+}
+
+impl Plan {
+    /// Apart, because it is large and most requests are sent on.
+    pub(super) fn answer(response: Response) -> Self {
+        Self::Answer(Box::new(response))
+    }
 }
 
 /// Whether a request has been let in.
@@ -70,7 +77,7 @@ pub(super) fn plan(
         answered: None,
     };
     if let Some(to) = &view.listener(connection.listener).https_redirect {
-        return Ok(Plan::Answer(redirect(to.status, &to.location(&facts))));
+        return Ok(Plan::answer(redirect(to.status, &to.location(&facts))));
     }
     let accepted = |target| view.choose(target, head, client).is_some();
     let (target, adds_slash) = match view.table(connection.listener).find(&host, normal.as_str(), accepted) {
@@ -91,7 +98,7 @@ pub(super) fn plan(
         noted.coding = more.compress.as_ref().and_then(|compress| compress.choose(head));
         admit(view, more, head, client, &mut record.permits, noted)?;
         if let Some(answer) = preflight(more, head, noted) {
-            return Ok(Plan::Answer(answer));
+            return Ok(Plan::answer(answer));
         }
         if more.auth.is_some() {
             return Ok(Plan::Authorise { rule: number });
@@ -101,7 +108,7 @@ pub(super) fn plan(
         let scheme = if connection.https { "https" } else { "http" };
         let path = with_query(&format!("{}/", normal.as_str()));
         let location = format!("{scheme}://{}{path}", head.authority);
-        return Ok(Plan::Answer(redirect(StatusCode::MOVED_PERMANENTLY, location.as_bytes())));
+        return Ok(Plan::answer(redirect(StatusCode::MOVED_PERMANENTLY, location.as_bytes())));
     }
     let mut target = (path != "*" && normal.forwarded() != path).then(|| with_query(normal.forwarded()));
     let mut edits = None;
@@ -123,14 +130,14 @@ pub(super) fn plan(
         Action::Split(split) => {
             view.turn(split.number).map(|turn| split.pools[turn].0).ok_or(Error::NoServer)?
         }
-        Action::Redirect(to) => return Ok(Plan::Answer(redirect(to.status, &to.location(&facts)))),
+        Action::Redirect(to) => return Ok(Plan::answer(redirect(to.status, &to.location(&facts)))),
         Action::Respond(fixed) => {
-            return Ok(Plan::Answer(Response::text(fixed.status, &fixed.content_type, fixed.body(&facts))));
+            return Ok(Plan::answer(Response::text(fixed.status, &fixed.content_type, fixed.body(&facts))));
         }
     };
     record.route = Some(Matched { pool: Some(pool), ..matched });
     if head.method == Method::OPTIONS && recipient::is_last(&mut head.headers) {
-        return Ok(Plan::Answer(recipient::options()));
+        return Ok(Plan::answer(recipient::options()));
     }
     if let Some(target) = target {
         record.asked = Some(std::mem::replace(&mut head.target, target));

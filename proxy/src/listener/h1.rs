@@ -204,7 +204,7 @@ impl Session<'_> {
                     last_call = true;
                     client.io.watchdog.feed(clock::now(), LAST_CALL);
                 }
-                return match client.io.watchdog.poll_expired(cx) {
+                return match client.io.watchdog.poll_expired_alone(cx) {
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(()) if begun => Poll::Ready(Err(Error::ClientTimeout)),
                     Poll::Ready(()) => Poll::Ready(Ok(None)),
@@ -393,7 +393,7 @@ impl Session<'_> {
             *waiting = true;
             self.sending.feed(clock::now(), self.limits.send_timeout);
         }
-        match self.sending.poll_expired(cx) {
+        match self.sending.poll_expired_alone(cx) {
             Poll::Ready(()) => Err(Error::ClientTimeout),
             Poll::Pending => Ok(Poll::Pending),
         }

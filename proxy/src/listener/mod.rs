@@ -29,7 +29,7 @@ use crate::acme::ALPN;
 use crate::drain::Draining;
 use crate::error::Error;
 use crate::limit::{Permit, client_network};
-use crate::message::AddressText;
+use crate::message::ClientFields;
 use crate::net::{Io, Stream};
 use crate::spread::{Accepted, Seat, Spread};
 use crate::state::{ListenerState, View};
@@ -42,8 +42,8 @@ const EXHAUSTED: Duration = Duration::from_millis(50);
 pub(crate) struct Connection {
     pub(crate) listener: usize,
     pub(crate) peer: SocketAddr,
-    /// The address of the peer as it is told to RS.
-    pub(crate) address: AddressText,
+    /// What RS are told about the peer.
+    pub(crate) told: ClientFields,
     pub(crate) https: bool,
     /// The name the client asked for, in lower case.
     pub(crate) sni: Option<Rc<str>>,
@@ -158,8 +158,8 @@ async fn serve<H>(
     let state = view.listener(listener);
     let limits = state.limits.clone();
     let Some(spoken) = &state.tls else {
-        let address = AddressText::of(peer.ip());
-        let connection = Connection { listener, peer, address, https: false, sni: None, proof: None };
+        let told = ClientFields::of(peer.ip(), false);
+        let connection = Connection { listener, peer, told, https: false, sni: None, proof: None };
         return h1::serve(Io::new(Stream::Plain(stream)), &limits, &*handler, &connection, draining).await;
     };
     // Apart, so that no room for it stays with the connection.
@@ -177,8 +177,8 @@ async fn serve<H>(
         return;
     }
     let is_h2 = stream.protocol() == Some(b"h2");
-    let connection =
-        Connection { listener, peer, address: AddressText::of(peer.ip()), https: true, sni, proof };
+    let told = ClientFields::of(peer.ip(), true);
+    let connection = Connection { listener, peer, told, https: true, sni, proof };
     let stream = Stream::Tls(stream);
     if is_h2 {
         h2::serve(stream, &limits, handler, Rc::new(connection), draining).await;

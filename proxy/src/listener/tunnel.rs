@@ -41,7 +41,7 @@ pub(crate) async fn copy(client: Io, switched: Switched) -> Moved {
         if progress {
             watchdog.feed(clock::now(), idle);
         }
-        watchdog.poll_expired(cx)
+        watchdog.poll_expired_alone(cx)
     })
     .await;
     let _ = tokio::time::timeout(Duration::from_secs(1), client.shutdown()).await;

@@ -35,6 +35,12 @@ impl Headers {
         self.fields.clear();
     }
 
+    /// Gives back the memory that is not used: what is kept for long.
+    pub fn shrink(&mut self) {
+        self.text.shrink_to_fit();
+        self.fields.shrink_to_fit();
+    }
+
     /// Number of fields.
     pub fn len(&self) -> usize {
         self.fields.len()
@@ -68,21 +74,38 @@ impl Headers {
         section: &'a [u8],
         fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
     ) {
-        let base = self.text.len();
+        let (base, start) = (self.text.len(), section.as_ptr() as usize);
+        if u32::try_from(base + section.len()).is_err() {
+            return;
+        }
         self.text.extend_from_slice(section);
+        self.fields.reserve(fields.size_hint().1.unwrap_or_default());
+        // Within the section, which ends below 4 GiB, no number is too large for its place.
         let place = |part: &[u8]| {
-            let offset = (part.as_ptr() as usize).checked_sub(section.as_ptr() as usize)?;
-            (offset + part.len() <= section.len()).then_some(base + offset)
+            let offset = (part.as_ptr() as usize).wrapping_sub(start);
+            let is_inside = offset <= section.len() && part.len() <= section.len() - offset;
+            is_inside.then_some(((base + offset) as u32, part.len() as u32))
         };
         for (name, value) in fields {
-            let field = place(name)
-                .zip(place(value))
-                .and_then(|(name_at, value_at)| Field::at(name_at, name.len(), value_at, value.len()));
-            match field {
-                Some(field) => self.fields.push(field),
-                None => self.append(name, value),
+            match (place(name), place(value)) {
+                (Some((name, name_len)), Some((value, value_len))) => {
+                    self.fields.push(Field { name, name_len, value, value_len });
+                }
+                _ => self.append(name, value),
             }
         }
+    }
+
+    /// Adds all fields of another list behind those that are there.
+    pub fn append_all(&mut self, other: &Self) {
+        let base = self.text.len();
+        let Ok(shift) = u32::try_from(base) else { return };
+        if u32::try_from(base + other.text.len()).is_err() {
+            return;
+        }
+        self.text.extend_from_slice(&other.text);
+        let moved = |field: &Field| Field { name: field.name + shift, value: field.value + shift, ..*field };
+        self.fields.extend(other.fields.iter().map(moved));
     }
 
     /// Replaces every field of this name by one.
@@ -271,6 +294,14 @@ mod tests {
         assert_ne!(headers, same);
         same.append("Last", "6");
         assert_eq!(headers, same);
+        let mut both = Headers::new();
+        both.append("Before", "all");
+        both.append_all(&same);
+        let mut out = Vec::new();
+        both.write_lines(&mut out, |_| false);
+        let lines = "Before: all\r\nFirst: 0\r\nA: 1\r\nb: 2\r\nConnection: x\r\nD: \r\nE: 5\r\nLast: 6\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), lines);
+        assert_eq!(both.get("last"), Some(&b"6"[..]));
     }
 
     #[test]

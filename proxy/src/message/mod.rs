@@ -1,15 +1,15 @@
 //! Our own request and response heads: what `forward` sees on both sides, never a type of
 //! an HTTP library, so that the codec on either side can be replaced.
 
-mod address;
 mod certificate;
+mod client;
 mod headers;
 mod spare;
 
 use http::{Method, StatusCode};
 
-pub use self::address::AddressText;
 pub use self::certificate::ClientCertificate;
+pub use self::client::ClientFields;
 pub use self::headers::Headers;
 
 /// Whether a token or a checked field value is `lower`, which is in lower case, whatever the case of its letters.

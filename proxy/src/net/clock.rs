@@ -1,6 +1,7 @@
 //! A clock for deadlines: a few milliseconds behind at most, and a fifth of the price of the exact one. It is asked
 //! several times per request.
 
+use std::cell::Cell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
@@ -9,11 +10,22 @@ use tokio::time::Instant;
 thread_local! {
     /// One moment on both clocks.
     static SAME: (Instant, Duration) = (Instant::now(), coarse());
+    /// The last moment that was asked for, on both. The coarse clock stands still for milliseconds, and the way from it to
+    /// an `Instant` costs more than to read it.
+    static LAST: Cell<Option<(Duration, Instant)>> = const { Cell::new(None) };
 }
 
 /// Now, or a few milliseconds ago.
 pub(crate) fn now() -> Instant {
-    SAME.with(|(exact, same)| *exact + coarse().saturating_sub(*same))
+    let coarse = coarse();
+    match LAST.get() {
+        Some((last, instant)) if last == coarse => instant,
+        _ => {
+            let instant = SAME.with(|(exact, same)| *exact + coarse.saturating_sub(*same));
+            LAST.set(Some((coarse, instant)));
+            instant
+        }
+    }
 }
 
 /// Time since some moment in the past, for what several threads keep: no thread is ahead of another, as they may be with

@@ -7,9 +7,9 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 
-use super::{BLOCK, Output, Stream, Watchdog};
+use super::{Output, Stream, Watchdog, spare};
 
-/// Least room for it: a TLS record, which is read at once.
+/// Least room for one read of a body: a TLS record, which is read at once.
 const LEAST_READ: usize = 16 << 10;
 /// Room on the stack for one read of a head; an idle connection holds no buffer.
 const HEAD_READ: usize = 8 << 10;
@@ -43,8 +43,12 @@ impl Io {
 
     /// Reads what is there into the input, up to [`BLOCK`]. Ready with 0 at the end of the stream.
     pub(crate) fn poll_read_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.input.capacity() - self.input.len() < LEAST_READ {
-            self.input.reserve(BLOCK);
+        let has_room = self.input.capacity() - self.input.len() >= LEAST_READ;
+        if !has_room && !self.input.try_reclaim(LEAST_READ) {
+            let mut input = spare::take();
+            input.extend_from_slice(&self.input);
+            input.reserve(LEAST_READ);
+            self.input = input;
         }
         pin!(self.stream.read_buf(&mut self.input)).poll(cx)
     }
@@ -82,7 +86,7 @@ impl Io {
     pub(crate) fn release(&mut self) {
         self.output.release();
         if self.input.is_empty() {
-            self.input = BytesMut::new();
+            spare::keep(std::mem::take(&mut self.input));
         }
     }
 }

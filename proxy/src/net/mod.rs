@@ -3,6 +3,7 @@
 pub(crate) mod clock;
 mod io;
 mod output;
+mod spare;
 mod stream;
 mod tls;
 mod watchdog;

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 
+use super::spare;
 use crate::h1;
 
 /// From this size on a piece of a body is written from where it lies; below it, copying is cheaper than
@@ -88,21 +89,26 @@ impl Output {
         self.queue.iter().map(Bytes::len).sum::<usize>() + self.tail.len() - self.written
     }
 
-    /// Bytes of memory held for small pieces.
-    pub(crate) fn capacity(&self) -> usize {
-        self.tail.capacity()
-    }
-
     /// Whether nothing waits here; the stream may still hold something.
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.tail.len() == self.written
     }
 
+    /// Bytes of memory held for small pieces.
+    pub(crate) fn capacity(&self) -> usize {
+        self.tail.capacity()
+    }
+
     /// Gives the memory back; only while nothing waits.
     pub(crate) fn release(&mut self) {
-        if self.is_empty() && !self.unflushed {
+        if self.is_flushed() {
             *self = Self::default();
         }
+    }
+
+    /// Whether nothing waits, here or in the stream.
+    fn is_flushed(&self) -> bool {
+        self.is_empty() && !self.unflushed
     }
 
     /// Gives everything to the stream, which may still hold it then.
@@ -131,6 +137,9 @@ impl Output {
         cx: &mut Context<'_>,
         progress: &mut bool,
     ) -> Poll<io::Result<()>> {
+        if self.is_flushed() {
+            return Poll::Ready(Ok(()));
+        }
         ready!(self.poll_hand_over(stream, cx, progress))?;
         if self.unflushed {
             ready!(Pin::new(stream).poll_flush(cx))?;
@@ -165,7 +174,9 @@ impl Output {
                 return;
             }
             written -= front.len();
-            self.queue.pop_front();
+            if let Some(piece) = self.queue.pop_front() {
+                spare::keep_behind(piece);
+            }
         }
         self.written = (self.written + written).min(self.tail.len());
         if self.written == self.tail.len() {

@@ -2,22 +2,33 @@
 //! nothing else can be done, so that session tickets leave with the first response and close_notify with the last.
 
 use std::io::{self, BufRead as _, IoSlice, Read, Write};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
+use bytes::{Buf as _, BytesMut};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{AcceptedAlert, Acceptor};
 use rustls::{ClientConfig, ClientConnection, Connection, HandshakeKind, ServerConfig, ServerConnection};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::BLOCK;
+use super::{BLOCK, spare};
+
+/// The plaintext of a record; whoever has room for it reads a body.
+const RECORD: usize = 16 << 10;
+/// A read from which on much comes, and more than one record is taken from the socket at once: of each such read TCP tells
+/// the sender, who wakes up for it. It is what rustls asks for at first.
+const MUCH: usize = 4 << 10;
 
 /// A connection on which the handshake is complete.
 pub(crate) struct TlsStream {
     tcp: TcpStream,
     session: Connection,
+    /// Records that were read for a reader of much and are still to be taken apart.
+    ahead: BytesMut,
+    /// The last read has found much.
+    flows: bool,
     /// The other side has closed its side, cleanly or not.
     ended: bool,
     closing: bool,
@@ -86,12 +97,12 @@ impl TlsStream {
 
     /// A session whose handshake is complete, on its connection.
     pub(super) fn resumed(tcp: TcpStream, session: Connection) -> Self {
-        Self { tcp, session, ended: false, closing: false }
+        Self { tcp, session, ahead: BytesMut::new(), flows: false, ended: false, closing: false }
     }
 
-    /// Connection and session apart; nothing where the session has something left to say.
+    /// Connection and session apart; nothing where the session has something left to say, or to hear.
     pub(super) fn into_parts(self) -> Option<(TcpStream, Connection)> {
-        (!self.session.wants_write()).then_some((self.tcp, self.session))
+        (!self.session.wants_write() && self.ahead.is_empty()).then_some((self.tcp, self.session))
     }
 
     /// The TCP connection below.
@@ -132,18 +143,39 @@ impl TlsStream {
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.session.is_handshaking() {
             ready!(self.poll_leave(cx))?;
-            if ready!(self.poll_arrive(cx))? == 0 {
+            if ready!(self.poll_arrive(cx, false))? == 0 {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Takes in what the other side has sent; 0 at its end.
-    fn poll_arrive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let read = match self.session.read_tls(&mut Blocking { tcp: &mut self.tcp, cx }) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
-            read => read?,
+    /// Takes in what the other side has sent, in `bulk` where more than one record is wanted; 0 at its end.
+    fn poll_arrive(&mut self, cx: &mut Context<'_>, bulk: bool) -> Poll<io::Result<usize>> {
+        if bulk && self.flows && self.ahead.is_empty() {
+            if !self.ahead.try_reclaim(BLOCK) {
+                self.ahead = spare::take();
+            }
+            let read = pin!(self.tcp.read_buf(&mut self.ahead)).poll(cx);
+            self.flows = self.ahead.len() >= MUCH;
+            if read.is_pending() {
+                spare::keep(std::mem::take(&mut self.ahead));
+            }
+            ready!(read)?;
+        }
+        let read = if self.ahead.is_empty() {
+            // Whoever reads a head, or finds nothing, needs no such buffer.
+            spare::keep(std::mem::take(&mut self.ahead));
+            let read = match self.session.read_tls(&mut Blocking { tcp: &mut self.tcp, cx }) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+                read => read?,
+            };
+            self.flows = read >= MUCH;
+            read
+        } else {
+            let read = self.session.read_tls(&mut self.ahead.as_ref())?;
+            self.ahead.advance(read);
+            read
         };
         if let Err(error) = self.session.process_new_packets() {
             // The alert says why; whether it arrives makes no difference any more.
@@ -199,14 +231,25 @@ impl TlsStream {
 impl AsyncRead for TlsStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let bulk = buf.remaining() >= RECORD;
+        let before = buf.filled().len();
         loop {
-            if this.take_plaintext(buf)? {
+            let taken = this.take_plaintext(buf);
+            if buf.filled().len() > before {
+                // An error shows again when nothing is before it.
+                let more = taken.is_ok() && buf.remaining() >= RECORD && !this.ahead.is_empty();
+                match more && matches!(this.poll_arrive(cx, true), Poll::Ready(Ok(1..))) {
+                    true => continue,
+                    false => return Poll::Ready(Ok(())),
+                }
+            }
+            if taken? {
                 return Poll::Ready(Ok(()));
             }
             if this.ended {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
-            match this.poll_arrive(cx) {
+            match this.poll_arrive(cx, bulk) {
                 Poll::Ready(read) => this.ended = read? == 0,
                 Poll::Pending => {
                     // Nobody knows when something else is to leave.

@@ -18,6 +18,8 @@ use crate::message::{RequestHead, ResponseHead};
 use crate::net::{BLOCK, Io, Output, clock};
 use crate::state::Grant;
 
+/// Bytes of a request body that are gathered for one write, which the RS wakes up for: four packets of TCP.
+const GATHER: usize = 5 * BLOCK;
 /// Most interim (1xx) responses before the final one.
 const INTERIM: usize = 16;
 /// How long an RS that was told that the client waits for 100 is waited for: it may never have heard of it
@@ -239,8 +241,9 @@ impl Exchange {
     /// Queues what there is of the request body, so that it leaves at once: pending on the client.
     fn poll_gather(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> Result<Poll<()>, Error> {
         let Some(io) = &mut self.io else { return Ok(Poll::Ready(())) };
-        while io.output.len() < BLOCK {
-            let Upload::Sending { body, framing } = &mut self.upload else { break };
+        while let Upload::Sending { body, framing } = &mut self.upload
+            && io.output.len() < GATHER
+        {
             let chunked = *framing == Framing::Chunked;
             let moved = match body.poll_into(cx, &mut io.output, chunked) {
                 Poll::Pending => return Ok(Poll::Pending),

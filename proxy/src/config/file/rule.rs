@@ -11,6 +11,7 @@ use yaml::{ByteSize, Entries, Setting};
 use super::{AccessFile, BasicAuthFile, ForwardAuthFile, JwtFile, LimitFile};
 
 /// One URL rule: what it is for, who answers, and what changes on the way.
+// What is large and seldom is kept apart: there may be ten thousand of them.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RuleFile {
@@ -18,15 +19,15 @@ pub struct RuleFile {
     pub url: Option<Setting<String>>,
     /// Further conditions, all of which must hold. Several rules may have the same URL: the one with most conditions is
     /// asked first, then the order of the file decides; where none holds, the next best URL is asked.
-    pub when: Option<WhenFile>,
+    pub when: Option<Box<WhenFile>>,
     /// Pool that answers. One of `pool`, `split`, `redirect` and `respond` stands in every rule.
     pub pool: Option<Setting<String>>,
     /// Several pools, each with its share of the requests (canary).
     pub split: Option<Vec<ShareFile>>,
     /// Answer with a redirect.
-    pub redirect: Option<RedirectFile>,
+    pub redirect: Option<Box<RedirectFile>>,
     /// Answer with a text.
-    pub respond: Option<RespondFile>,
+    pub respond: Option<Box<RespondFile>>,
     /// Who may come: the first entry that has the client decides, and without one it may; 403 for others.
     pub access: Option<Vec<AccessFile>>,
     /// How much one client, or everybody together, may have.
@@ -34,28 +35,28 @@ pub struct RuleFile {
     /// Largest request body, 413 beyond it; at most that of the listener, which counts first. Default: that of the listener.
     pub client_max_body_size: Option<Setting<ByteSize>>,
     /// Ask for a name and a password (401 without).
-    pub basic_auth: Option<BasicAuthFile>,
+    pub basic_auth: Option<Box<BasicAuthFile>>,
     /// Ask for a JSON Web Token (401 without).
-    pub jwt: Option<JwtFile>,
+    pub jwt: Option<Box<JwtFile>>,
     /// Ask another server whether the request may pass.
-    pub forward_auth: Option<ForwardAuthFile>,
+    pub forward_auth: Option<Box<ForwardAuthFile>>,
     /// Ask the RS for something else than the client asked for.
-    pub rewrite: Option<RewriteFile>,
+    pub rewrite: Option<Box<RewriteFile>>,
     /// Also send a copy of the requests to another pool, whose answers are thrown away.
-    pub mirror: Option<MirrorFile>,
+    pub mirror: Option<Box<MirrorFile>>,
     /// Edit the header fields of the request to the RS.
-    pub request_headers: Option<EditsFile>,
+    pub request_headers: Option<Box<EditsFile>>,
     /// Edit the header fields of the response to the client, of errors as well.
-    pub response_headers: Option<EditsFile>,
+    pub response_headers: Option<Box<EditsFile>>,
     /// Let pages of other origins read the answers (CORS).
-    pub cors: Option<CorsFile>,
+    pub cors: Option<Box<CorsFile>>,
     /// What clients see instead of errors.
     pub error_pages: Option<Vec<ErrorPageFile>>,
     /// Whether `error_pages` also replace errors that an RS answers with. Default: false.
     pub intercept_errors: Option<Setting<bool>>,
     /// Compress responses for clients that accept it (`compatibility` in CLB). Without it they pass as the RS has
     /// made them (`transparent`).
-    pub compress: Option<CompressFile>,
+    pub compress: Option<Box<CompressFile>>,
 }
 
 /// Conditions of a rule.

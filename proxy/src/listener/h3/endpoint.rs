@@ -20,7 +20,7 @@ use super::connection::Link;
 use super::driver::Driver;
 use super::{CONNECTION_WINDOW, SEND_WINDOW, STREAM_WINDOW, STREAMS, UNIDIRECTIONAL, code};
 use crate::h3::Code;
-use crate::message::AddressText;
+use crate::message::ClientFields;
 use crate::quic::{self, ByName, Handshake, Ids, Post, Secrets};
 use crate::spread::Spread;
 use crate::state::View;
@@ -160,8 +160,8 @@ async fn serve<H>(
     };
     let sni = name.map(|name| Rc::from(name.to_ascii_lowercase()));
     let peer = quic.remote_address();
-    let address = AddressText::of(peer.ip());
-    let connection = Connection { listener, peer, address, https: true, sni, proof };
+    let told = ClientFields::of(peer.ip(), true);
+    let connection = Connection { listener, peer, told, https: true, sni, proof };
     let link = Link::new(quic.clone(), limits.clone());
     let driver =
         Driver::begin(link, Rc::clone(&serving.handler), Rc::new(connection), serving.draining.clone());
