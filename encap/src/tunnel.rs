@@ -6,6 +6,7 @@
 
 pub mod flows;
 pub mod fragments;
+mod index;
 mod peers;
 mod scope;
 

@@ -180,6 +180,9 @@ fn device() {
         ("left", A.into(), 14)
     );
     assert_eq!(network.receivers.len(), 2);
+    let shown =
+        Command::new("ip").args(["link", "show", "dev", edges.tunnels[0].tun.name()]).output().unwrap();
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("qlen 1000"), "{shown:?}");
     capability::drop_all().unwrap();
     let mut listeners = Vec::new();
     for number in 0..2 {

@@ -75,7 +75,7 @@ impl State {
             nested: tunnel.nested,
             takes_zero_checksum: !tunnel.udp_checksum || tunnel.local.is_ipv4(),
             scope: Scope::new(tunnel),
-            flows: FlowTable::new(tunnel.flows as usize, seed),
+            flows: FlowTable::new(now, tunnel.flows as usize, seed),
             fragments: Fragments::new(seed),
             leaving_fragments: Fragments::new(seed),
             too_big: Allowance::new(TOO_BIG_EVERY, TOO_BIG_BURST),

@@ -5,6 +5,7 @@
 
 pub mod capability;
 pub mod inherited;
+pub mod memory;
 pub mod namespace;
 pub mod netlink;
 pub mod process;

@@ -34,6 +34,9 @@ const MAIN_TABLE: u32 = libc::RT_TABLE_MAIN as u32;
 
 /// Memory for all receive rings.
 const MAX_RING_BYTES: usize = 128 << 20;
+/// Packets that wait in a device for the engine: as many as on an Ethernet interface. The kernel would take 500, which are too few
+/// when many small packets come while the engine's thread has to wait for a processor.
+const QUEUED_PACKETS: u32 = 1000;
 
 /// Something the kernel refused while setting up.
 #[derive(Debug, thiserror::Error)]
@@ -147,24 +150,29 @@ impl Setup {
         };
         let received = if heard.packets { &[] } else { carriers };
         // A node with many local addresses does without, rather than holding so much memory.
-        let rings = !heard.packets && self.ring_bytes + threads * socket::RING_BYTES <= MAX_RING_BYTES;
-        self.ring_bytes += usize::from(rings) * threads * socket::RING_BYTES;
+        let ring_bytes = threads * socket::ring_bytes(plan.link_mtu);
+        let rings = !heard.packets && self.ring_bytes + ring_bytes <= MAX_RING_BYTES;
+        self.ring_bytes += usize::from(rings) * ring_bytes;
         let ring = rings.then_some(plan.link_mtu);
+        let link_header = socket::link_header_bytes(plan.hardware);
         let not_routed = heard.packets || self.drop_before_routing(plan, carriers);
         let guards = carriers.iter().map(|carrier| socket::open_guard(interface, local, *carrier));
         let guards = guards.collect::<io::Result<Vec<_>>>();
         Ok(NetworkSockets {
             interface: interface.clone(),
             local,
-            link_header_bytes: socket::link_header_bytes(plan.hardware),
+            link_header_bytes: link_header,
             // The guards first: the kernel must not answer in between.
             guards: guards.map_err(fail("guard"))?,
             not_routed,
             device: plan.index,
-            link: on_link.then(socket::open_link_sender).transpose().map_err(fail("packet"))?,
+            link: on_link
+                .then(|| socket::open_link_sender(plan.index, kind == Kind::GreInUdp))
+                .transpose()
+                .map_err(fail("packet"))?,
             routed: socket::open_sender(interface, local).map_err(fail("raw"))?,
             icmp: socket::open_icmp(interface, local, !heard.messages).map_err(fail("ICMP"))?,
-            receivers: socket::open_receivers(plan.index, local, received, threads, ring)
+            receivers: socket::open_receivers(plan.index, link_header, local, received, threads, ring)
                 .map_err(fail("packet"))?,
         })
     }
@@ -401,6 +409,7 @@ fn in_a_namespace(tunnel: &Tunnel, mtu: u16) -> Result<Tun, MakeError> {
 fn bring_up(netlink: &mut Netlink, tunnel: &Tunnel, mtu: u16) -> Result<u32, MakeError> {
     let device = netlink.link(&tunnel.device)?.map_or(0, |link| link.index);
     netlink.set_mtu(device, mtu.into())?;
+    netlink.set_queue(device, QUEUED_PACKETS)?;
     let forwarding = u32::from(!tunnel.forward.is_empty());
     netlink.set_ipv4(device, &[(Ipv4Setting::RpFilter, 0), (Ipv4Setting::Forwarding, forwarding)])?;
     match netlink.disable_ipv6_autoconfiguration(device) {

@@ -1,7 +1,8 @@
 //! The kernel's part in receiving: which packets are taken at all, and which socket gets them (classic BPF).
 //!
-//! Both programs find things relative to the network header, whatever the link. Jumps only skip the next one or few
-//! instructions, so that there are no labels to keep in order.
+//! The filter finds things at fixed places of the frame, which costs the least; what shares packets out is run before the
+//! link header is there, and counts from the network header. Jumps only skip the next one or few instructions, so that
+//! there are no labels to keep in order.
 
 use std::net::IpAddr;
 
@@ -32,10 +33,12 @@ const LIMIT_OPTION_LEN: u32 = 8;
 
 type Program = Vec<libc::sock_filter>;
 
-/// Takes what these carriers bring to `local`, addressed to this host on the link. An IPv6 packet in fragments or with
+/// Takes what these carriers bring to `local`, addressed to this host on the link, whose header has so many bytes. An IPv6 packet in fragments or with
 /// more extension headers than an encapsulation limit is not taken.
-pub(super) fn take(local: IpAddr, carriers: &[Carrier]) -> Program {
+pub(super) fn take(local: IpAddr, carriers: &[Carrier], link_header: usize) -> Program {
     let mut program = Program::new();
+    // At most 14.
+    let ip_at = link_header as u32;
     program.push(instruction(LOAD_WORD, PACKET_TYPE, 0, 0));
     drop_unless(&mut program, u32::from(libc::PACKET_HOST));
     let octets = match local {
@@ -44,17 +47,17 @@ pub(super) fn take(local: IpAddr, carriers: &[Carrier]) -> Program {
     };
     let destination_at = if local.is_ipv4() { 16 } else { 24 };
     for (at, word) in (destination_at..).step_by(4).zip(octets.as_chunks::<4>().0) {
-        program.push(instruction(LOAD_WORD, network(at), 0, 0));
+        program.push(instruction(LOAD_WORD, ip_at + at, 0, 0));
         drop_unless(&mut program, u32::from_be_bytes(*word));
     }
-    load_protocol(&mut program, local);
+    load_protocol(&mut program, local, ip_at);
     for carrier in carriers.iter().filter(|carrier| **carrier != Carrier::GreInUdp) {
         program.push(instruction(JUMP_IF_EQUAL, carrier.protocol().into(), 0, 1));
         program.push(instruction(RETURN, u32::MAX, 0, 0));
     }
     if carriers.contains(&Carrier::GreInUdp) {
         drop_unless(&mut program, Carrier::GreInUdp.protocol().into());
-        program.push(instruction(LOAD_HALF_BEHIND, network(2), 0, 0));
+        program.push(instruction(LOAD_HALF_BEHIND, ip_at + 2, 0, 0));
         drop_unless(&mut program, GRE_IN_UDP_PORT.into());
         program.push(instruction(RETURN, u32::MAX, 0, 0));
     }
@@ -67,7 +70,7 @@ pub(super) fn take(local: IpAddr, carriers: &[Carrier]) -> Program {
 pub(super) fn steer(local: IpAddr) -> Program {
     use libc::{BPF_ADD, BPF_ALU, BPF_K, BPF_MISC, BPF_TAX, BPF_TXA};
     let mut program = Program::new();
-    load_protocol(&mut program, local);
+    load_protocol(&mut program, local, NETWORK_HEADER);
     let behind_udp = [
         instruction(BPF_MISC | BPF_TXA, 0, 0, 0),
         instruction(BPF_ALU | BPF_ADD | BPF_K, UDP_HEADER_LEN, 0, 0),
@@ -91,10 +94,11 @@ pub(super) fn steer(local: IpAddr) -> Program {
 }
 
 /// A = protocol behind the outer IP headers, X = their length.
-fn load_protocol(program: &mut Program, local: IpAddr) {
+fn load_protocol(program: &mut Program, local: IpAddr, ip_at: u32) {
+    let network = |offset| ip_at.wrapping_add(offset);
     use libc::{BPF_B, BPF_IMM, BPF_LDX, BPF_MSH};
     if local.is_ipv4() {
-        program.push(instruction(BPF_LDX | BPF_B | BPF_MSH, NETWORK_HEADER, 0, 0));
+        program.push(instruction(BPF_LDX | BPF_B | BPF_MSH, ip_at, 0, 0));
         program.push(instruction(LOAD_BYTE, network(9), 0, 0));
         return;
     }

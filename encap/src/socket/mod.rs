@@ -27,7 +27,7 @@ pub use icmp::{IcmpReceiver, open_icmp};
 pub(crate) use option::{instruction, set_program};
 pub use packet::{PacketReceiver, is_supported, link_header_bytes, open_receivers};
 pub use raw::{RawSender, open_sender};
-pub use ring::RING_BYTES;
+pub use ring::ring_bytes;
 pub use send::SendReport;
 pub use stream::{open_listener, open_stream};
 pub use transmit::{SendSockets, Transmitter, open_link_sender};

@@ -25,6 +25,9 @@ const FRAMES_AT_ONCE: usize = 64;
 /// Enough for the bursts of some milliseconds at 10 Gb/s.
 const RECEIVE_BUFFER_BYTES: i32 = 16 << 20;
 
+/// linux/if_packet.h.
+const PACKET_FANOUT_CPU: u32 = 2;
+
 /// Whether frames of an interface of this hardware type (`ARPHRD_*`) can be received.
 pub fn is_supported(kind: u16) -> bool {
     matches!(kind, libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK | libc::ARPHRD_NONE)
@@ -35,17 +38,19 @@ pub fn link_header_bytes(kind: u16) -> usize {
     if kind == libc::ARPHRD_NONE { 0 } else { 14 }
 }
 
-/// Opens `count` sockets on an interface for what these carriers bring to `local`. A packet with GRE key
+/// Opens `count` sockets on an interface, whose frames have a link header of `link_header` bytes, for what these carriers
+/// bring to `local`. A packet with GRE key
 /// K, be it in UDP, goes to socket number K modulo `count`, everything without a key to the first. They take packets
 /// only once all of them are ready.
 ///
-/// With `ring`, the MTU of the interface, each has a ring of [`super::RING_BYTES`], unless packets of that length would not
+/// With `ring`, the MTU of the interface, each has a ring of [`super::ring_bytes`], unless packets of that length would not
 /// fit into its slots: small frames then cost some half a microsecond less each.
 ///
 /// # Errors
 /// Without `CAP_NET_RAW`, or when the interface is gone.
 pub fn open_receivers(
     device: u32,
+    link_header: usize,
     local: IpAddr,
     carriers: &[Carrier],
     count: usize,
@@ -68,15 +73,16 @@ pub fn open_receivers(
         if let Some(mtu) = ring {
             ring::set_up(&socket, mtu)?;
         }
-        bind(&socket, device, local)?;
-        group = Some(join(&socket, local, group)?);
+        let kind = if local.is_ipv4() { libc::ETH_P_IP } else { libc::ETH_P_IPV6 };
+        bind(&socket, device, kind as u16)?;
+        group = Some(join(&socket, local, count, group)?);
         sockets.push(socket);
     }
-    if let Some(first) = sockets.first() {
+    if let [first, _, ..] = &sockets[..] {
         option::set_program(first, libc::SOL_PACKET, libc::PACKET_FANOUT_DATA, &mut filter::steer(local))?;
     }
     for socket in &sockets {
-        let mut program = filter::take(local, carriers);
+        let mut program = filter::take(local, carriers, link_header);
         option::set_program(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &mut program)?;
     }
     Ok(sockets)
@@ -199,25 +205,27 @@ impl AsFd for PacketReceiver {
     }
 }
 
-/// Never to `ETH_P_ALL`: such sockets also see what a traffic control program takes away.
-fn bind(socket: &OwnedFd, device: u32, local: IpAddr) -> io::Result<()> {
+/// Binds to an interface and to what its frames carry: nothing (0) for a socket that only sends. Never to `ETH_P_ALL`: such
+/// sockets also see what a traffic control program takes away.
+pub(super) fn bind(socket: &OwnedFd, device: u32, kind: u16) -> io::Result<()> {
     // SAFETY: sockaddr_ll is plain numbers, for which zero is valid.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
-    let kind = if local.is_ipv4() { libc::ETH_P_IP } else { libc::ETH_P_IPV6 };
-    address.sll_protocol = (kind as u16).to_be();
+    address.sll_protocol = kind.to_be();
     address.sll_ifindex = device as i32;
     let len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
     // SAFETY: the kernel reads `len` bytes of `address`, which outlives the call.
     option::check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) })
 }
 
-/// Joins the fanout group, or makes one with a number nobody has; returns its number.
-fn join(socket: &OwnedFd, local: IpAddr, group: Option<u32>) -> io::Result<u32> {
+/// Joins the fanout group of `count` sockets, or makes one with a number nobody has; returns its number.
+fn join(socket: &OwnedFd, local: IpAddr, count: usize, group: Option<u32>) -> io::Result<u32> {
+    // One socket needs the group only for the fragments to be put together: this way to choose it costs nothing.
+    let choice = if count == 1 { PACKET_FANOUT_CPU } else { libc::PACKET_FANOUT_CBPF };
     let whole = if local.is_ipv4() { libc::PACKET_FANOUT_FLAG_DEFRAG } else { 0 };
     let flags = whole | libc::PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
     let unique = if group.is_none() { libc::PACKET_FANOUT_FLAG_UNIQUEID } else { 0 };
-    let value = group.unwrap_or(0) | (libc::PACKET_FANOUT_CBPF | flags | unique) << 16;
+    let value = group.unwrap_or(0) | (choice | flags | unique) << 16;
     option::set_number(socket, libc::SOL_PACKET, libc::PACKET_FANOUT, value as i32)?;
     let [value] = option::numbers(socket, libc::SOL_PACKET, libc::PACKET_FANOUT)?;
     Ok(value & 0xffff)

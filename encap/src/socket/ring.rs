@@ -1,28 +1,25 @@
 //! A receive ring: memory that the kernel puts frames into, so that small frames need no system call each
 //! (packet(7), Documentation/networking/packet_mmap.rst, version 2).
 //!
-//! The ring has slots for frames of an ordinary link. A larger frame, as the kernel merges them, is put into the
-//! receive queue of the socket, and its slot says so; the order is that of the slots.
+//! The ring has slots for frames of its link, ordinary or jumbo ones. A larger frame, as the kernel merges them, is put into
+//! the receive queue of the socket, and its slot says so; the order is that of the slots.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::option;
 use crate::wire::virtio;
 
-/// Bytes of a slot: the kernel's header (76 with what it aligns), link header, packet. A multiple of a cache line.
-const SLOT_BYTES: usize = 1600;
-/// The largest packet that fits into a slot.
-const MAX_PACKET_BYTES: u32 = SLOT_BYTES as u32 - 90;
+/// For links of up to 1510 bytes, and of up to 9254. The kernel maps a ring only as a whole, so that the number of bytes
+/// tells which one it is.
+const ORDINARY: Shape = Shape { slot_bytes: 1600, blocks: 64 };
+const JUMBO: Shape = Shape { slot_bytes: 9344, blocks: 96 };
+/// What stands in front of a packet in its slot: the kernel's header (76 with what it aligns) and the link header.
+const OVERHEAD: usize = 90;
 /// A slot lies in one block whole.
 const BLOCK_BYTES: usize = 64 << 10;
-const BLOCKS: usize = 64;
-const SLOTS_PER_BLOCK: usize = BLOCK_BYTES / SLOT_BYTES;
-const SLOTS: usize = BLOCKS * SLOTS_PER_BLOCK;
-/// Memory of a ring, which the kernel holds from the start: enough for some milliseconds at 10 Gb/s.
-pub const RING_BYTES: usize = BLOCKS * BLOCK_BYTES;
 
 // linux/if_packet.h
 const PACKET_RX_RING: i32 = 5;
@@ -47,12 +44,48 @@ struct Header {
     rest: [u32; 4],
 }
 
-const _: () = assert!(size_of::<Header>() == 32 && SLOT_BYTES.is_multiple_of(64));
+const _: () = assert!(size_of::<Header>() == 32);
+const _: () = assert!(ORDINARY.slot_bytes.is_multiple_of(64) && JUMBO.slot_bytes.is_multiple_of(64));
+const _: () = assert!(ORDINARY.blocks != JUMBO.blocks);
+
+/// The memory of a ring, which the kernel holds from the start: enough for some milliseconds at 10 Gb/s.
+struct Shape {
+    /// A multiple of a cache line.
+    slot_bytes: usize,
+    blocks: usize,
+}
+
+impl Shape {
+    /// That for a link, unless it has packets that would not fit.
+    fn of(mtu: u32) -> Option<Self> {
+        [ORDINARY, JUMBO].into_iter().find(|shape| mtu as usize + OVERHEAD <= shape.slot_bytes)
+    }
+
+    const fn bytes(&self) -> usize {
+        self.blocks * BLOCK_BYTES
+    }
+
+    const fn slots(&self) -> usize {
+        self.blocks * (BLOCK_BYTES / self.slot_bytes)
+    }
+
+    /// Where a slot, numbered below [`Shape::slots`], starts in the mapping.
+    const fn offset_of(&self, slot: usize) -> usize {
+        let per_block = BLOCK_BYTES / self.slot_bytes;
+        slot / per_block * BLOCK_BYTES + slot % per_block * self.slot_bytes
+    }
+}
+
+/// Bytes of the ring of a socket on a link with this MTU; 0 where it gets none.
+pub fn ring_bytes(mtu: u32) -> usize {
+    Shape::of(mtu).map_or(0, |shape| shape.bytes())
+}
 
 /// A ring that is mapped.
 #[derive(Debug)]
 pub(super) struct Ring {
     memory: NonNull<u8>,
+    is_jumbo: bool,
     /// The slot that is filled next, or is the first of those taken.
     first: usize,
     /// Where the frame of each slot taken is.
@@ -86,14 +119,13 @@ pub(super) enum Frame<'a> {
 /// # Errors
 /// When the kernel refuses the version.
 pub(super) fn set_up(socket: impl AsFd, mtu: u32) -> io::Result<()> {
-    if mtu > MAX_PACKET_BYTES {
-        return Ok(());
-    }
+    let Some(shape) = Shape::of(mtu) else { return Ok(()) };
     let socket = socket.as_fd();
     option::set_number(socket, libc::SOL_PACKET, PACKET_VERSION, TPACKET_V2)?;
     option::set_number(socket, libc::SOL_PACKET, PACKET_COPY_THRESH, 1)?;
     // tpacket_req: size and number of blocks, size and number of slots.
-    let request = [BLOCK_BYTES, BLOCKS, SLOT_BYTES, SLOTS].map(|number| (number as u32).to_ne_bytes());
+    let request = [BLOCK_BYTES, shape.blocks, shape.slot_bytes, shape.slots()];
+    let request = request.map(|number| (number as u32).to_ne_bytes());
     match option::set_bytes(socket, libc::SOL_PACKET, PACKET_RX_RING, &request.concat()) {
         Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => Ok(()),
         result => result,
@@ -106,25 +138,13 @@ impl Ring {
     /// # Errors
     /// When there is no memory for the mapping.
     pub(super) fn map(socket: impl AsFd) -> io::Result<Option<Self>> {
-        // SAFETY: a new mapping at an address that the kernel chooses touches no memory of ours.
-        let memory = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                RING_BYTES,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                socket.as_fd().as_raw_fd(),
-                0,
-            )
-        };
-        if memory == libc::MAP_FAILED {
-            return match io::Error::last_os_error() {
-                error if error.raw_os_error() == Some(libc::EINVAL) => Ok(None),
-                error => Err(error),
-            };
+        let socket = socket.as_fd();
+        for is_jumbo in [false, true] {
+            if let Some(memory) = map(socket, shape(is_jumbo).bytes())? {
+                return Ok(Some(Self { memory, is_jumbo, first: 0, places: Vec::new() }));
+            }
         }
-        let memory = NonNull::new(memory.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Some(Self { memory, first: 0, places: Vec::new() }))
+        Ok(None)
     }
 
     /// Takes up to `most` frames, of which up to `most_queued` are in the receive queue; returns the number of these.
@@ -191,12 +211,13 @@ impl Ring {
 
     /// Where the frame of a slot is that belongs to us.
     fn place(&self, slot: usize) -> Place {
-        let offset = offset_of(slot);
+        let offset = self.offset_of(slot);
         // SAFETY: a slot is aligned for its header, lies in the mapping, and the kernel leaves it alone until it is
         // released, which needs `&mut self`.
         let header = unsafe { self.memory.add(offset).cast::<Header>().read() };
         let (start, len) = (usize::from(header.mac), header.len as usize);
-        let is_inside = start >= size_of::<Header>() + virtio::LEN && start + len <= SLOT_BYTES;
+        let slot_bytes = shape(self.is_jumbo).slot_bytes;
+        let is_inside = start >= size_of::<Header>() + virtio::LEN && start + len <= slot_bytes;
         if header.snaplen != header.len || !is_inside {
             return Place::Lost;
         }
@@ -205,19 +226,47 @@ impl Ring {
 
     /// The slot so many places behind the first.
     fn slot(&self, number: usize) -> usize {
-        (self.first + number) % SLOTS
+        let slot = self.first + number;
+        // Constants, so that nothing is divided.
+        if self.is_jumbo { slot % JUMBO.slots() } else { slot % ORDINARY.slots() }
+    }
+
+    /// Where a slot starts in the mapping.
+    fn offset_of(&self, slot: usize) -> usize {
+        if self.is_jumbo { JUMBO.offset_of(slot) } else { ORDINARY.offset_of(slot) }
     }
 
     fn status(&self, slot: usize) -> &AtomicU32 {
         // SAFETY: the slot lies in the mapping, which lives as long as `self`; its first four bytes are the status, are
         // aligned, and are read and written by the kernel and by us as an atomic number only.
-        unsafe { AtomicU32::from_ptr(self.memory.add(offset_of(slot)).as_ptr().cast()) }
+        unsafe { AtomicU32::from_ptr(self.memory.add(self.offset_of(slot)).as_ptr().cast()) }
     }
 }
 
-/// Where a slot, numbered below [`SLOTS`], starts in the mapping.
-fn offset_of(slot: usize) -> usize {
-    slot / SLOTS_PER_BLOCK * BLOCK_BYTES + slot % SLOTS_PER_BLOCK * SLOT_BYTES
+fn shape(is_jumbo: bool) -> Shape {
+    if is_jumbo { JUMBO } else { ORDINARY }
+}
+
+/// Maps the ring of a socket, or nothing when it has none of this length.
+fn map(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<Option<NonNull<u8>>> {
+    // SAFETY: a new mapping at an address that the kernel chooses touches no memory of ours.
+    let memory = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED,
+            socket.as_raw_fd(),
+            0,
+        )
+    };
+    if memory == libc::MAP_FAILED {
+        return match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::EINVAL) => Ok(None),
+            error => Err(error),
+        };
+    }
+    NonNull::new(memory.cast()).map(Some).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
 }
 
 // SAFETY: the mapping belongs to this value alone and can be used from any thread.
@@ -226,6 +275,6 @@ unsafe impl Send for Ring {}
 impl Drop for Ring {
     fn drop(&mut self) {
         // SAFETY: the mapping was made with this address and length, and nothing refers to it any more.
-        unsafe { libc::munmap(self.memory.as_ptr().cast(), RING_BYTES) };
+        unsafe { libc::munmap(self.memory.as_ptr().cast(), shape(self.is_jumbo).bytes()) };
     }
 }

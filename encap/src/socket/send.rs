@@ -139,8 +139,8 @@ pub(super) unsafe trait SocketAddress {}
 unsafe impl SocketAddress for libc::sockaddr_in {}
 // SAFETY: IPv6, plain numbers.
 unsafe impl SocketAddress for libc::sockaddr_in6 {}
-// SAFETY: a packet socket's, plain numbers.
-unsafe impl SocketAddress for libc::sockaddr_ll {}
+// SAFETY: none, of no length: the socket is bound to where its messages go.
+unsafe impl SocketAddress for () {}
 
 /// Sends the first of these packets in one system call; returns how many, at least one.
 ///

@@ -17,9 +17,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::follow::Follower;
 use super::nexthop::{LINK_HEADER_LEN, NextHops, Way};
-use super::option;
 use super::raw::RawSender;
 use super::send::{Progress, SEND_BUFFER_BYTES, SendReport, send_some};
+use super::{option, packet};
 use crate::batch::{Batch, Frame, Gso, HEADROOM};
 use crate::linux::netlink::Event;
 use crate::wire::{udp, virtio};
@@ -27,16 +27,21 @@ use crate::wire::{udp, virtio};
 /// Questions to the kernel after a batch: some microseconds each.
 const QUESTIONS_AT_ONCE: usize = 8;
 
-/// Opens a packet socket that only sends.
+/// Opens a packet socket that only sends, on the interface with this index. With `cuts` each packet has a virtio header in
+/// front, which can say that it is several; that costs some time for each.
 ///
 /// # Errors
-/// Without `CAP_NET_RAW`.
-pub fn open_link_sender() -> io::Result<OwnedFd> {
+/// Without `CAP_NET_RAW`, or when the interface is gone.
+pub fn open_link_sender(device: u32, cuts: bool) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     // Protocol 0: it receives nothing.
     let socket = rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)?;
     option::drop_everything(&socket)?;
-    option::set_number(&socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1)?;
+    if cuts {
+        option::set_number(&socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1)?;
+    }
+    // Messages then need no address, and the kernel sees in the link header what a packet is.
+    packet::bind(&socket, device, 0)?;
     option::grow_buffer(&socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER_BYTES)?;
     Ok(socket)
 }
@@ -61,6 +66,8 @@ pub struct Transmitter {
     hops: NextHops,
     /// For each packet of a batch whether it goes on the link.
     on_link: Vec<bool>,
+    /// Whether packets on the link have a virtio header.
+    has_headers: bool,
     /// Whether the kernel cuts datagrams: since Linux 6.2.
     cuts: bool,
     scratch: Option<Batch>,
@@ -70,7 +77,9 @@ impl Transmitter {
     /// Sends by these sockets; knows nothing yet of the network.
     pub fn new(sockets: Arc<SendSockets>) -> Self {
         let hops = NextHops::new(sockets.device);
-        Self { sockets, hops, on_link: Vec::new(), cuts: true, scratch: None }
+        let header = |link| option::numbers(link, libc::SOL_PACKET, libc::PACKET_VNET_HDR);
+        let has_headers = sockets.link.as_ref().is_some_and(|link| header(link).is_ok_and(|[on]| on != 0));
+        Self { sockets, hops, on_link: Vec::new(), has_headers, cuts: has_headers, scratch: None }
     }
 
     /// Takes notice of a change, told by [`Follower::read`].
@@ -132,7 +141,7 @@ impl Transmitter {
                         .is_some_and(|mtu| u32::from(gso.size) + u32::from(gso.headers) <= mtu)
             };
             let header = header.filter(|_| frame.gso.is_none_or(fits));
-            self.on_link.push(header.is_some_and(|header| prepend(frame, header)));
+            self.on_link.push(header.is_some_and(|header| prepend(frame, header, self.has_headers)));
         }
     }
 
@@ -145,11 +154,13 @@ impl Transmitter {
     ) {
         let mut uncut = Vec::new();
         let end = packets.end;
+        // The room for the virtio header comes first.
+        let skipped = if self.has_headers { 0 } else { virtio::LEN };
         let before = progress.report.sent;
         progress.send(link.as_fd(), packets, |from| {
             let is_several = batch.packet(from).is_some_and(|packet| packet.gso.is_some());
             let frames = batch.frames_mut(from).take(end - from);
-            let list = frames.map(|frame| (&*frame.bytes, self.address(frame.destination)));
+            let list = frames.map(|frame| (frame.bytes.get(skipped..).unwrap_or_default(), ()));
             match send_some(link, list) {
                 Err(error) if is_several && error.raw_os_error() == Some(libc::EINVAL) => {
                     uncut.push(from);
@@ -165,25 +176,17 @@ impl Transmitter {
             self.sockets.raw.send_range(batch, number..number + 1, progress, &mut self.scratch);
         }
     }
-
-    /// The interface and the kind of packet; the link address stands in front of the packet.
-    fn address(&self, destination: IpAddr) -> libc::sockaddr_ll {
-        let kind = if destination.is_ipv4() { libc::ETH_P_IP } else { libc::ETH_P_IPV6 };
-        libc::sockaddr_ll {
-            sll_family: libc::AF_PACKET as u16,
-            sll_protocol: (kind as u16).to_be(),
-            sll_ifindex: self.sockets.device as i32,
-            sll_hatype: 0,
-            sll_pkttype: 0,
-            sll_halen: 0,
-            sll_addr: [0; 8],
-        }
-    }
 }
 
-/// Writes the virtio and the link header in front of a packet; false when they do not fit, which they always do.
-fn prepend(frame: Frame<'_>, link_header: [u8; LINK_HEADER_LEN]) -> bool {
+/// Writes the link header in front of a packet, and the virtio header if it has one; false when they do not fit, which
+/// they always do.
+fn prepend(frame: Frame<'_>, link_header: [u8; LINK_HEADER_LEN], has_header: bool) -> bool {
     const _: () = assert!(virtio::LEN + LINK_HEADER_LEN == HEADROOM);
+    if !has_header {
+        let Some(room) = frame.bytes.get_mut(virtio::LEN..HEADROOM) else { return false };
+        room.copy_from_slice(&link_header);
+        return true;
+    }
     let header = frame.gso.map_or_else(virtio::Header::default, |gso| {
         let headers = LINK_HEADER_LEN as u16 + gso.headers;
         virtio::Header {

@@ -3,13 +3,17 @@
 //! Decides what counts as a known flow and for how long. Bounded: a full table forgets its oldest entry of the least
 //! valuable class, so that a flood of connection attempts costs only other attempts. Every operation takes constant
 //! time. One table belongs to one engine; time comes from the caller.
+//!
+//! Of a million flows hardly any is in a cache of the processor, and what a packet costs is how often it waits for memory. So
+//! the index has no keys, all that is known of a flow lies in one cache line, and both are in large pages.
 
-use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher as _, Hash, Hasher};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::Seeded;
+use super::index::Index;
+use crate::linux::memory;
 
 /// Number of a peer within its tunnel.
 pub type PeerIndex = u16;
@@ -83,24 +87,33 @@ enum Class {
     Established = 3,
 }
 
-/// Idle time after which a flow of each class is forgotten. An idle pooled connection must survive.
-const IDLE: [Duration; 4] =
-    [Duration::from_secs(30), Duration::from_secs(30), Duration::from_secs(60), Duration::from_secs(3600)];
+/// Idle time in nanoseconds after which a flow of each class is forgotten. An idle pooled connection must survive.
+const IDLE: [u64; 4] = [30 * SECOND, 30 * SECOND, 60 * SECOND, 3600 * SECOND];
 /// A flow seen again this soon keeps its place in its list: most packets then touch one entry only.
-const REFRESH: Duration = Duration::from_secs(1);
+const REFRESH: u64 = SECOND;
+const SECOND: u64 = Duration::from_secs(1).as_nanos() as u64;
 const NONE: u32 = u32::MAX;
+/// Entries that memory is taken for at first.
+const MIN_ROOM: usize = 16;
+/// Far more than a tunnel can have.
+const NO_PEER: PeerIndex = PeerIndex::MAX;
 const TCP: u8 = 6;
 
 /// The flows of one tunnel.
 #[derive(Debug)]
 pub struct FlowTable {
-    index: HashMap<FlowKey, u32, Seeded>,
+    hasher: Seeded,
+    index: Index,
     entries: Vec<Entry>,
+    /// What times are counted from.
+    started: Instant,
     /// First unused entry; unused ones are chained by `next`.
     unused: u32,
     /// One list per class, the longest idle first.
     lists: [List; 4],
     capacity: usize,
+    /// The entry found last, or none: packets come in bursts.
+    latest: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -109,18 +122,29 @@ struct List {
     tail: u32,
 }
 
+/// A key that has no entry, or an idle one.
+struct Absent {
+    hash: u32,
+    idle: Option<u32>,
+}
+
 #[derive(Debug)]
+#[repr(align(64))]
 struct Entry {
     key: FlowKey,
-    peer: Option<PeerIndex>,
-    last_seen: Instant,
+    /// In nanoseconds.
+    last_seen: u64,
+    previous: u32,
+    next: u32,
+    /// Or [`NO_PEER`].
+    peer: PeerIndex,
     class: Class,
     ended: Directions,
     /// Directions in which something other than SYN and RST was seen.
     spoken: Directions,
-    previous: u32,
-    next: u32,
 }
+
+const _: () = assert!(size_of::<Entry>() == 64);
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Directions {
@@ -129,14 +153,18 @@ struct Directions {
 }
 
 impl FlowTable {
-    /// An empty table for at most `capacity` flows (at least 1, below 2^32 - 1); memory is taken as it fills.
-    pub fn new(capacity: usize, seed: u64) -> Self {
+    /// An empty table for at most `capacity` flows (at least 1, below 2^32 - 1); memory is taken as it fills. No time
+    /// before `now` is told apart from it.
+    pub fn new(now: Instant, capacity: usize, seed: u64) -> Self {
         Self {
-            index: HashMap::with_hasher(Seeded(seed)),
+            hasher: Seeded(seed),
+            index: Index::default(),
             entries: Vec::new(),
+            started: now,
             unused: NONE,
             lists: [List { head: NONE, tail: NONE }; 4],
             capacity,
+            latest: NONE,
         }
     }
 
@@ -148,9 +176,10 @@ impl FlowTable {
         signals: Signals,
         origin: Origin,
     ) -> Option<PeerIndex> {
-        let at = match self.find(now, &key) {
-            Some(at) => at,
-            None => self.insert(now, key, None, first_class(key, origin)),
+        let now = self.time(now);
+        let at = match self.find_again(now, &key) {
+            Ok(at) => at,
+            Err(absent) => self.insert(now, key, absent, NO_PEER, first_class(key, origin)),
         };
         let entry = self.entries.get_mut(at as usize)?;
         let speaks = !signals.syn && !signals.rst;
@@ -167,7 +196,7 @@ impl FlowTable {
             // A host that goes on after an RST did not believe it.
             class = entry.working_class();
         }
-        let (class, peer) = (entry.class_after(class, signals), entry.peer);
+        let (class, peer) = (entry.class_after(class, signals), entry.peer());
         self.touch(now, at, class);
         peer
     }
@@ -182,13 +211,14 @@ impl FlowTable {
         peer: PeerIndex,
         opens: bool,
     ) -> bool {
-        let at = match self.find(now, &key) {
-            Some(at) => at,
-            None if opens => self.insert(now, key, Some(peer), Class::Unanswered),
-            None => return false,
+        let now = self.time(now);
+        let at = match self.find_again(now, &key) {
+            Ok(at) => at,
+            Err(absent) if opens => self.insert(now, key, absent, peer, Class::Unanswered),
+            Err(_) => return false,
         };
         let Some(entry) = self.entries.get_mut(at as usize) else { return false };
-        entry.peer = Some(peer);
+        entry.peer = peer;
         let speaks = !signals.syn && !signals.rst;
         entry.spoken.inward |= speaks;
         entry.ended.inward |= signals.fin;
@@ -209,13 +239,13 @@ impl FlowTable {
 
     /// Whether the flow is known, and the peer it was last heard from. Changes nothing.
     pub fn look_up(&self, now: Instant, key: &FlowKey) -> Option<Option<PeerIndex>> {
-        let entry = self.entries.get(self.find(now, key)? as usize)?;
-        Some(entry.peer)
+        let at = self.find(self.time(now), key).ok()?;
+        Some(self.entries.get(at as usize)?.peer())
     }
 
     /// Forgets at most `budget` idle flows; returns how many.
     pub fn expire(&mut self, now: Instant, budget: usize) -> usize {
-        let mut forgotten = 0;
+        let (mut forgotten, now) = (0, self.time(now));
         for class in [Class::Unanswered, Class::Opening, Class::Brief, Class::Established] {
             while forgotten < budget {
                 let head = self.lists[class as usize].head;
@@ -236,17 +266,41 @@ impl FlowTable {
 
     /// Whether there is no flow.
     pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
+        self.index.len() == 0
     }
 
-    fn find(&self, now: Instant, key: &FlowKey) -> Option<u32> {
-        let at = *self.index.get(key)?;
-        self.entries.get(at as usize).filter(|entry| !entry.is_idle(now)).map(|_| at)
+    /// Nanoseconds since the table was made; they last for 584 years.
+    fn time(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.started).as_nanos() as u64
     }
 
-    fn insert(&mut self, now: Instant, key: FlowKey, peer: Option<PeerIndex>, class: Class) -> u32 {
-        if let Some(idle) = self.index.get(&key) {
-            self.remove(*idle);
+    /// As `find`, and without looking for what was found last.
+    fn find_again(&mut self, now: u64, key: &FlowKey) -> Result<u32, Absent> {
+        let latest = self.entries.get(self.latest as usize);
+        if latest.is_some_and(|entry| entry.key == *key && !entry.is_idle(now)) {
+            return Ok(self.latest);
+        }
+        self.latest = self.find(now, key)?;
+        Ok(self.latest)
+    }
+
+    fn find(&self, now: u64, key: &FlowKey) -> Result<u32, Absent> {
+        let hash = self.hash(key);
+        let entry = |at: u32| self.entries.get(at as usize);
+        let found = self.index.find(hash, |at| entry(at).is_some_and(|entry| entry.key == *key));
+        match found {
+            Some(at) if entry(at).is_some_and(|entry| !entry.is_idle(now)) => Ok(at),
+            idle => Err(Absent { hash, idle }),
+        }
+    }
+
+    fn hash(&self, key: &FlowKey) -> u32 {
+        self.hasher.hash_one(key) as u32
+    }
+
+    fn insert(&mut self, now: u64, key: FlowKey, absent: Absent, peer: PeerIndex, class: Class) -> u32 {
+        if let Some(idle) = absent.idle {
+            self.remove(idle);
         }
         if self.index.len() >= self.capacity {
             let oldest = self.lists.iter().map(|list| list.head).find(|head| *head != NONE);
@@ -260,12 +314,23 @@ impl FlowTable {
             *place = entry;
             at
         } else {
+            self.make_room();
             self.entries.push(entry);
             (self.entries.len() - 1) as u32
         };
-        self.index.insert(key, at);
+        self.index.insert(absent.hash, at);
         self.append(at, class);
         at
+    }
+
+    /// For one more entry.
+    fn make_room(&mut self) {
+        let room = self.entries.capacity();
+        if self.entries.len() == room {
+            let mut bigger = memory::room_for((room * 2).max(MIN_ROOM));
+            bigger.append(&mut self.entries);
+            self.entries = bigger;
+        }
     }
 
     fn remove(&mut self, at: u32) {
@@ -273,13 +338,17 @@ impl FlowTable {
         let Some(entry) = self.entries.get_mut(at as usize) else { return };
         entry.next = self.unused;
         self.unused = at;
-        self.index.remove(&entry.key);
+        let hash = self.hasher.hash_one(entry.key) as u32;
+        self.index.remove(hash, at);
+        if self.latest == at {
+            self.latest = NONE;
+        }
     }
 
     /// Marks a flow as seen and moves it to the end of the list of its class.
-    fn touch(&mut self, now: Instant, at: u32, class: Class) {
+    fn touch(&mut self, now: u64, at: u32, class: Class) {
         let Some(entry) = self.entries.get(at as usize) else { return };
-        if entry.class == class && now.saturating_duration_since(entry.last_seen) < REFRESH {
+        if entry.class == class && now.saturating_sub(entry.last_seen) < REFRESH {
             return;
         }
         self.unlink(at);
@@ -323,8 +392,12 @@ impl FlowTable {
 }
 
 impl Entry {
-    fn is_idle(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.last_seen) >= IDLE[self.class as usize]
+    fn peer(&self) -> Option<PeerIndex> {
+        Some(self.peer).filter(|peer| *peer != NO_PEER)
+    }
+
+    fn is_idle(&self, now: u64) -> bool {
+        now.saturating_sub(self.last_seen) >= IDLE[self.class as usize]
     }
 
     /// The class of a flow that was answered.

@@ -26,7 +26,8 @@ struct World {
 impl World {
     #[expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
     fn new(capacity: usize) -> Self {
-        Self { table: FlowTable::new(capacity, 1), start: Instant::now(), now: 0 }
+        let start = Instant::now();
+        Self { table: FlowTable::new(start, capacity, 1), start, now: 0 }
     }
 
     fn instant(&self) -> Instant {
@@ -214,7 +215,7 @@ proptest! {
                     let entry = &table.entries[at as usize];
                     prop_assert_eq!(entry.class as usize, class);
                     prop_assert_eq!(entry.previous, before);
-                    prop_assert_eq!(table.index.get(&entry.key), Some(&at));
+                    prop_assert_eq!(table.find(entry.last_seen, &entry.key).ok(), Some(at));
                     prop_assert!(seen <= Some(entry.last_seen));
                     (seen, before, at) = (Some(entry.last_seen), at, entry.next);
                     listed += 1;

@@ -1,5 +1,6 @@
 //! Which tunnel a packet from the network belongs to.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -30,17 +31,24 @@ pub struct Peers {
     hosts: HashMap<(Relation, IpAddr), Place, Seeded>,
     /// Of one relation the networks are disjoint: the configuration refuses others.
     networks: HashMap<Relation, Vec<(IpNet, Place)>, Seeded>,
+    /// What was found last: packets come in bursts.
+    latest: Cell<Option<(Relation, IpAddr, Place)>>,
 }
 
 impl Peers {
     /// An empty map.
     pub fn new(seed: u64) -> Self {
-        Self { hosts: HashMap::with_hasher(Seeded(seed)), networks: HashMap::with_hasher(Seeded(seed)) }
+        Self {
+            hosts: HashMap::with_hasher(Seeded(seed)),
+            networks: HashMap::with_hasher(Seeded(seed)),
+            latest: Cell::new(None),
+        }
     }
 
     /// Adds what a tunnel receives. Of two tunnels with equal values the first one stays; the configuration refuses
     /// them.
     pub fn add(&mut self, tunnel: &Tunnel, index: usize) {
+        self.latest.set(None);
         let relation = Relation { kind: tunnel.kind, local: tunnel.local, key: tunnel.key };
         for (peer, address) in (0..).zip(tunnel.remotes()) {
             self.hosts.entry((relation, address)).or_insert((index, peer));
@@ -55,6 +63,7 @@ impl Peers {
 
     /// Forgets a tunnel.
     pub fn remove(&mut self, index: usize) {
+        self.latest.set(None);
         self.hosts.retain(|_, (of, _)| *of != index);
         self.networks.retain(|_, networks| {
             networks.retain(|(_, (of, _))| *of != index);
@@ -64,6 +73,17 @@ impl Peers {
 
     /// The tunnel of a packet from `peer`, and the peer that answers to it go to.
     pub fn find(&self, relation: Relation, peer: IpAddr) -> Option<Place> {
+        if let Some((latest, from, found)) = self.latest.get()
+            && (latest, from) == (relation, peer)
+        {
+            return Some(found);
+        }
+        let found = self.look_up(relation, peer)?;
+        self.latest.set(Some((relation, peer, found)));
+        Some(found)
+    }
+
+    fn look_up(&self, relation: Relation, peer: IpAddr) -> Option<Place> {
         if let Some(found) = self.hosts.get(&(relation, peer)) {
             return Some(*found);
         }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use encap::linux::namespace::Namespace;
 use encap::linux::netlink::Netlink;
 use encap::socket::{
-    Carrier, PacketReceiver, RawSender, SendReport, open_guard, open_receivers, open_sender,
+    Carrier, PacketReceiver, RawSender, SendReport, open_guard, open_receivers, open_sender, ring_bytes,
 };
 
 use super::common::{A, B, Case, case, pair};
@@ -19,6 +19,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("every_carrier_is_received_where_it_is_wanted", every_carrier_is_received_where_it_is_wanted),
         case("fragments_of_outer_packets_are_put_together", fragments_of_outer_packets_are_put_together),
         case("those_of_ipv6_are_not_received", those_of_ipv6_are_not_received),
+        case("jumbo_frames_come_whole_and_in_order", jumbo_frames_come_whole_and_in_order),
         case("the_key_chooses_the_receiver", the_key_chooses_the_receiver),
         case("the_loopback_interface_works_as_underlay", the_loopback_interface_works_as_underlay),
     ]
@@ -32,7 +33,7 @@ fn receivers(
 ) -> Vec<PacketReceiver> {
     let sockets = namespace
         .run_in(|| {
-            open_receivers(link("right").index, local, carriers, count, Some(link("right").mtu)).unwrap()
+            open_receivers(link("right").index, 14, local, carriers, count, Some(link("right").mtu)).unwrap()
         })
         .unwrap();
     sockets.into_iter().map(|socket| PacketReceiver::new(socket).unwrap()).collect()
@@ -146,8 +147,15 @@ fn only_gre_to_the_local_address_is_received() {
     let (receivers, _guard) = right
         .run_in(|| {
             (
-                open_receivers(link("right").index, B.into(), &[Carrier::Gre], 1, Some(link("right").mtu))
-                    .unwrap(),
+                open_receivers(
+                    link("right").index,
+                    14,
+                    B.into(),
+                    &[Carrier::Gre],
+                    1,
+                    Some(link("right").mtu),
+                )
+                .unwrap(),
                 open_guard("right", B.into(), Carrier::Gre).unwrap(),
             )
         })
@@ -181,7 +189,7 @@ fn fragments_of_outer_packets_are_put_together() {
     let (left, right) = pair();
     let receivers = right
         .run_in(|| {
-            open_receivers(link("right").index, B.into(), &[Carrier::Gre], 1, Some(link("right").mtu))
+            open_receivers(link("right").index, 14, B.into(), &[Carrier::Gre], 1, Some(link("right").mtu))
                 .unwrap()
         })
         .unwrap();
@@ -198,6 +206,30 @@ fn fragments_of_outer_packets_are_put_together() {
     assert_eq!(&frames[0][44..], &whole[20..]);
 }
 
+/// More than its ring has slots, so that each of them is used again.
+fn jumbo_frames_come_whole_and_in_order() {
+    const MTU: u32 = 9000;
+    let (left, right) = pair();
+    for (namespace, name) in [(&left, "left"), (&right, "right")] {
+        namespace.run_in(|| Netlink::open().unwrap().set_mtu(index(name), MTU).unwrap()).unwrap();
+    }
+    assert!(ring_bytes(1500) > 0 && ring_bytes(MTU) > ring_bytes(1500) && ring_bytes(9255) == 0);
+    let mut receiver = receivers(&right, B.into(), &[Carrier::Gre], 1).pop().unwrap();
+    let sender = sender(&left, A.into());
+    let packet = |number: usize| gre(A, B, Some(number as u32), &vec![number as u8; 8972 - number]);
+    for first in (0..1500).step_by(50) {
+        let sent: Vec<_> = (first..first + 50).map(packet).collect();
+        let list: Vec<_> = sent.iter().map(|packet| (packet.clone(), B)).collect();
+        assert_eq!(sender.send(&batch(&list)).sent, 50);
+        let frames = receive_all(&mut receiver, 50);
+        assert_eq!(frames.len(), 50);
+        for (frame, packet) in frames.iter().zip(sent) {
+            assert_eq!(frame[44..], packet[20..]);
+        }
+    }
+    assert_eq!(receiver.take_drops().unwrap(), 0);
+}
+
 fn the_loopback_interface_works_as_underlay() {
     let (one, two) = (Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2));
     let namespace = Namespace::new().unwrap();
@@ -206,7 +238,7 @@ fn the_loopback_interface_works_as_underlay() {
             let loopback = index("lo");
             Netlink::open().unwrap().set_up(loopback).unwrap();
             (
-                open_receivers(link("lo").index, two.into(), &[Carrier::Gre], 1, Some(link("lo").mtu))
+                open_receivers(link("lo").index, 14, two.into(), &[Carrier::Gre], 1, Some(link("lo").mtu))
                     .unwrap(),
                 open_sender("lo", one.into()).unwrap(),
                 open_guard("lo", two.into(), Carrier::Gre).unwrap(),

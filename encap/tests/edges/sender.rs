@@ -35,7 +35,7 @@ impl Sender {
             .run_in(|| {
                 let sockets = SendSockets {
                     raw: RawSender::new(open_sender("left", from).unwrap()),
-                    link: by_link.then(|| open_link_sender().unwrap()),
+                    link: by_link.then(|| open_link_sender(index("left"), true).unwrap()),
                     device: index("left"),
                     local: from,
                 };
@@ -83,7 +83,8 @@ pub(crate) fn sides_with(from: IpAddr, to: IpAddr, rings: bool) -> (Sender, Name
     let carriers = [Carrier::Gre, Carrier::GreInUdp];
     let receivers = right
         .run_in(|| {
-            open_receivers(link("right").index, to, &carriers, 1, rings.then_some(link("right").mtu)).unwrap()
+            open_receivers(link("right").index, 14, to, &carriers, 1, rings.then_some(link("right").mtu))
+                .unwrap()
         })
         .unwrap();
     let receiver = PacketReceiver::new(receivers.into_iter().next().unwrap()).unwrap();

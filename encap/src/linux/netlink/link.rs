@@ -108,6 +108,16 @@ impl Netlink {
         self.request(&format!("set the MTU of interface number {index} to {mtu}"), message)
     }
 
+    /// Sets how many packets may wait to be sent by the interface.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn set_queue(&mut self, index: u32, packets: u32) -> Result<()> {
+        let mut message = change(&header(index, 0, 0));
+        message.attribute_u32(libc::IFLA_TXQLEN, packets);
+        self.request(&format!("set the queue of interface number {index} to {packets} packets"), message)
+    }
+
     /// Moves the interface into another network namespace; its addresses and routes are lost.
     ///
     /// # Errors

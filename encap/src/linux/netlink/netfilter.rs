@@ -35,6 +35,8 @@ const ACCEPT: u32 = 1;
 const DROP: u32 = 0;
 /// Before connection tracking and its defragmentation (-400), which need not see the packets either.
 const PRIORITY: i32 = -450;
+/// Of what arrives most, so that it passes no other table before it is dropped.
+const FIRST_PRIORITY: i32 = PRIORITY - 1;
 /// linux/netfilter.h: the families by their protocol.
 const FAMILY_IPV4: u8 = 2;
 const FAMILY_IPV6: u8 = 10;
@@ -43,7 +45,8 @@ const CHAIN: &str = "prerouting";
 /// Makes a table `name` that drops packets of any of `protocols` to `local` that arrive on interface number `device`,
 /// for as long as the socket it returns is open. A packet socket only gets copies: the packets themselves go on to the
 /// kernel's IP layer, which looks up a route for each and finds that nobody wants it. Dropped they cost less, and a
-/// module of the kernel that speaks GRE itself sees none of them. Needs `CAP_NET_ADMIN`.
+/// module of the kernel that speaks GRE itself sees none of them. Nothing is lost by it that no counter shows: what the packet
+/// socket had no room for it counts itself. Needs `CAP_NET_ADMIN`.
 ///
 /// # Errors
 /// When the kernel has no nf_tables, or refuses a part of it.
@@ -62,7 +65,7 @@ pub fn drop_before_routing(name: &str, device: u32, local: IpAddr, protocols: &[
             equals(list, &address);
         })
     });
-    make_table(family, name, rules)
+    make_table(family, name, FIRST_PRIORITY, rules)
 }
 
 /// Makes a table `name` that drops what arrives over IPv4 on a device of `group` and claims to come from an address of
@@ -82,11 +85,16 @@ pub fn drop_own_sources(name: &str, group: u32) -> Result<OwnedFd> {
         });
         equals(list, &u32::from(libc::RTN_LOCAL).to_ne_bytes());
     });
-    make_table(FAMILY_IPV4, name, [rule])
+    make_table(FAMILY_IPV4, name, PRIORITY, [rule])
 }
 
 /// Makes a table with one chain before routing.
-fn make_table(family: u8, name: &str, rules: impl IntoIterator<Item = Message>) -> Result<OwnedFd> {
+fn make_table(
+    family: u8,
+    name: &str,
+    priority: i32,
+    rules: impl IntoIterator<Item = Message>,
+) -> Result<OwnedFd> {
     let attempt = "make a netfilter table";
     let protocol = RawProtocol::new(NETLINK_NETFILTER).map(Protocol::from_raw);
     let flags = SocketFlags::CLOEXEC;
@@ -94,7 +102,7 @@ fn make_table(family: u8, name: &str, rules: impl IntoIterator<Item = Message>) 
         .map_err(|error| NetlinkError::new(attempt, error))?;
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))
         .map_err(|error| NetlinkError::new(attempt, error))?;
-    let mut messages = vec![boundary(BATCH_BEGIN), table(family, name), chain(family, name)];
+    let mut messages = vec![boundary(BATCH_BEGIN), table(family, name), chain(family, name, priority)];
     messages.extend(rules);
     messages.push(boundary(BATCH_END));
     let mut bytes = Vec::new();
@@ -139,11 +147,11 @@ fn table(family: u8, name: &str) -> Message {
     message
 }
 
-fn chain(family: u8, table: &str) -> Message {
+fn chain(family: u8, table: &str, priority: i32) -> Message {
     let mut message = make(NEW_CHAIN, family);
     message.attribute_string(1, table).attribute_string(3, CHAIN);
     message.nest(4 | NESTED, |hook| {
-        hook.attribute_number(1, HOOK_PREROUTING).attribute(2, &PRIORITY.to_be_bytes());
+        hook.attribute_number(1, HOOK_PREROUTING).attribute(2, &priority.to_be_bytes());
     });
     message.attribute_number(5, ACCEPT).attribute_string(7, "filter");
     message
