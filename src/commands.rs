@@ -55,7 +55,7 @@ pub(crate) fn demo(addresses: &[SocketAddr], name: &str) -> anyhow::Result<()> {
         let socket = sockets::bind(address, None).with_context(|| format!("cannot listen on {address}"))?;
         let name = if addresses.len() > 1 { format!("{name}-{}", index + 1) } else { name.to_owned() };
         crate::notice::say(&format!("real server {name} on http://{}", socket.local_addr()?));
-        threads.push(std::thread::spawn(move || proxy::demo::serve(socket, &name)));
+        threads.push(std::thread::spawn(move || proxy::demo::serve(socket, &name, std::future::pending())));
     }
     for thread in threads {
         thread.join().map_err(|_| anyhow::anyhow!("a demo server has panicked"))??;

@@ -22,7 +22,7 @@ pub(crate) fn run(path: &str, admin: Option<SocketAddr>) -> anyhow::Result<()> {
     config.proxy.admin = admin.or(config.proxy.admin.filter(|_| !has_listeners));
     let prepared = Prepared::new(&config.tunnels, config.process.engine_threads)?;
     let mut handed_in = HandedIn::take()?;
-    let admin = sockets::admin(&config.proxy, &mut handed_in)?;
+    let admin = sockets::admin(&config.proxy, &mut handed_in, None)?;
     handed_in.finish()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut signals = Signals::new(&runtime)?;

@@ -9,6 +9,7 @@ mod development;
 mod encapsulate;
 mod exit;
 mod explain;
+mod handover;
 mod lab;
 mod notice;
 mod serve;

@@ -17,11 +17,11 @@ use crate::message::RequestHead;
 use crate::net::{Io, Stream};
 use crate::state::Limits;
 
-/// Serves on this socket, under this name, until the process ends.
+/// Serves on this socket, under this name, until the process ends. It accepts no more once `stop` is ready.
 ///
 /// # Errors
 /// Where the runtime cannot be made.
-pub fn serve(listener: std::net::TcpListener, name: &str) -> io::Result<()> {
+pub fn serve(listener: std::net::TcpListener, name: &str, stop: impl Future<Output = ()>) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     let runtime = crate::local_runtime()?;
@@ -29,8 +29,14 @@ pub fn serve(listener: std::net::TcpListener, name: &str) -> io::Result<()> {
     runtime.block_on(async move {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let drain = Drain::new();
+        let mut stop = std::pin::pin!(stop);
         loop {
-            let Ok((stream, peer)) = listener.accept().await else {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut stop => break,
+                accepted = listener.accept() => accepted,
+            };
+            let Ok((stream, peer)) = accepted else {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
@@ -40,6 +46,8 @@ pub fn serve(listener: std::net::TcpListener, name: &str) -> io::Result<()> {
                 serve_h1(io, &limits(), &*demo, &peer, draining).await;
             });
         }
+        drop(listener);
+        std::future::pending().await
     })
 }
 

@@ -52,8 +52,8 @@ mod worker;
 pub use self::admin::{Page, serve_pages};
 pub use self::error::{Error, Fault, TlsFault};
 pub use self::keeper::describe as describe_certificates;
-pub use self::quic::{ID_IN_LONG, ID_IN_SHORT};
-pub use self::run::{Proxy, Start, StartError};
+pub use self::quic::{ID_IN_LONG, ID_IN_SHORT, Predecessor, QuicKeys};
+pub use self::run::{Proxy, Start, StartError, Successor};
 pub use self::upstream::TunnelSockets;
 
 /// The runtime of one thread: tasks stay on it and need not be `Send`.

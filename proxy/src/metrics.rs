@@ -55,6 +55,9 @@ pub(crate) struct Shard {
     /// QUIC datagrams that have come to the wrong worker: passed on, and lost.
     pub(crate) datagrams_passed_on: AtomicU64,
     pub(crate) datagrams_lost: AtomicU64,
+    /// The same of those for a process that served before.
+    pub(crate) datagrams_to_predecessors: AtomicU64,
+    pub(crate) datagrams_to_predecessors_lost: AtomicU64,
 }
 
 /// What is counted of a request.
@@ -151,6 +154,18 @@ pub(crate) fn render(
         "counter",
         "QUIC datagrams lost on the way to another worker.",
         sum(|s| &s.datagrams_lost),
+    );
+    page.one(
+        "ingre_quic_datagrams_to_predecessors_total",
+        "counter",
+        "QUIC datagrams passed on to a process that served before and has their connection.",
+        sum(|s| &s.datagrams_to_predecessors),
+    );
+    page.one(
+        "ingre_quic_datagrams_to_predecessors_lost_total",
+        "counter",
+        "QUIC datagrams lost on the way to such a process.",
+        sum(|s| &s.datagrams_to_predecessors_lost),
     );
     page.one(
         "ingre_access_log_lost_lines_total",

@@ -2,28 +2,29 @@
 
 use std::io;
 use std::net::{TcpListener, UdpSocket};
+use std::os::unix::net::UnixDatagram;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::access_log::Log;
 use crate::acme;
 use crate::admin::{self, Admin, Page};
 use crate::config::{CertifiedKey, Config, Source};
 use crate::dns::{Follower, Names};
-use crate::drain::Drain;
+use crate::drain::{Drain, HandOver};
 use crate::keeper::{self, Desk};
 use crate::listener::QuicSocket;
 use crate::metrics::{self, Shard, add};
 use crate::publish::Publisher;
-use crate::quic::{Post, Quic, Secrets};
+use crate::quic::{Count, Passage, Predecessor, Quic, QuicKeys, Secrets};
 use crate::spread::Spread;
 use crate::upstream::{Lobby, Prober, TunnelSockets};
-use crate::worker::Worker;
+use crate::worker::{Command, Worker};
 
 /// Everything the proxy starts with.
 pub struct Start {
@@ -31,10 +32,14 @@ pub struct Start {
     pub config: Config,
     /// One bound socket per listener of the configuration, in its order.
     pub listeners: Vec<TcpListener>,
-    /// The bound UDP sockets of each listener for HTTP/3, in the same order: one per worker, in a group in which the kernel
-    /// chooses by the first two bytes of the connection ID modulo their number; or one for all workers; or none where
-    /// there is no HTTP/3.
+    /// The bound UDP sockets of each listener for HTTP/3, in the same order: best one per worker, in a group in which the
+    /// kernel chooses by the first two bytes of the connection ID modulo their number; or more or fewer; or none where there
+    /// is no HTTP/3.
     pub quic: Vec<Vec<UdpSocket>>,
+    /// What QUIC's connection IDs and tokens are made with.
+    pub quic_keys: QuicKeys,
+    /// Processes that served these sockets before and still have connections of QUIC.
+    pub predecessors: Vec<Predecessor>,
     /// The bound admin socket.
     pub admin: Option<TcpListener>,
     /// Further admin pages.
@@ -65,6 +70,19 @@ pub enum StartError {
     Io(#[from] io::Error),
 }
 
+/// What another process takes over.
+pub struct Successor {
+    /// Of each listener, whether it accepts there from now on.
+    pub listeners: Vec<bool>,
+    /// Whether it serves the admin pages.
+    pub admin: bool,
+    /// Where what it passes on of each listener's UDP comes from; none where this process goes on reading.
+    pub ways: Vec<Option<UnixDatagram>>,
+}
+
+/// How long is waited for workers that have much to do.
+const STALLED: Duration = Duration::from_secs(1);
+
 /// A running proxy.
 pub struct Proxy {
     publisher: Arc<Publisher>,
@@ -73,13 +91,15 @@ pub struct Proxy {
     fixed: Vec<String>,
     bound: Vec<Bound>,
     workers: Vec<JoinHandle<io::Result<()>>>,
+    commands: Vec<mpsc::UnboundedSender<Command>>,
+    open: watch::Sender<bool>,
     drain: Drain,
     log: Log,
     desk: Desk,
 }
 
 impl Proxy {
-    /// Starts serving.
+    /// Makes everything ready to serve; [`Proxy::open`] begins.
     ///
     /// # Errors
     /// Where a certificate, the log, a socket or a thread fails; nothing is left running then.
@@ -99,9 +119,9 @@ impl Proxy {
             .map(|(tcp, quic)| Ok(Bound { port: tcp.local_addr()?.port(), http3: !quic.is_empty() }));
         let bound = bound.collect::<io::Result<Vec<_>>>()?;
         as_bound(&mut start.config, &bound);
-        let secrets =
-            Secrets::random().ok_or_else(|| io::Error::other("there is no source of random numbers"))?;
-        let mut quic = Quic::new(start.quic, start.workers);
+        let secrets = Secrets::new(&start.quic_keys);
+        let mut quic = Quic::new(start.quic, start.workers, start.predecessors);
+        let (open, opened) = watch::channel(false);
         let shards: Vec<_> = (0..start.workers).map(|_| Arc::new(Shard::default())).collect();
         let drain = Drain::new();
         let mut workers = Vec::new();
@@ -120,19 +140,11 @@ impl Proxy {
                 socket2::SockRef::from(socket).set_tcp_nodelay(true)?;
                 listeners.push((socket.try_clone()?, Arc::clone(permits)));
             }
-            let post = |own, post: (Arc<[_]>, _)| {
-                let shard = Arc::clone(shard);
-                let passed_on = move |arrives| match arrives {
-                    true => add(&shard.datagrams_passed_on, 1),
-                    false => add(&shard.datagrams_lost, 1),
-                };
-                Post { own, boxes: post.0, incoming: Mutex::new(post.1), passed_on: Box::new(passed_on) }
-            };
-            let quic = quic.of(number)?.into_iter().map(|(index, socket, boxes)| QuicSocket {
-                socket,
+            let quic = quic.of(number, &count(shard))?.into_iter().map(|(index, sockets, post)| QuicSocket {
+                sockets,
                 index,
                 permits: Arc::clone(&permits[index]),
-                post: post(number, boxes),
+                post,
                 secrets: secrets.clone(),
             });
             let worker = Worker {
@@ -170,9 +182,44 @@ impl Proxy {
             tunnels: start.tunnels,
             notice: start.notice,
             drain: drain.clone(),
+            opened,
         };
         std::thread::Builder::new().name("control".into()).spawn(move || control.run())?;
-        Ok(Self { publisher, ready, fixed, bound, workers, drain, log, desk })
+        Ok(Self { publisher, ready, fixed, bound, workers, commands: senders, open, drain, log, desk })
+    }
+
+    /// Accepts from now on.
+    pub fn open(&self) {
+        self.tell(|| Command::Open);
+        self.open.send_replace(true);
+    }
+
+    /// Another process serves from now on: connections end when they are idle, as after [`Proxy::drain`], but kept-alive ones
+    /// of HTTP/1.1 may bring a request for so long. Returns when nothing is read any more from the sockets that it reads.
+    pub async fn hand_over(&self, successor: Successor, idle: Duration) {
+        let Successor { listeners, admin, ways } = successor;
+        self.read(ways).await;
+        self.drain.hand_over(HandOver { listeners, admin, idle });
+    }
+
+    /// The process that has taken over is gone: what comes by UDP for connections of this one is read here again.
+    pub async fn read_again(&self) {
+        self.read(Vec::new()).await;
+    }
+
+    async fn read(&self, ways: Vec<Option<UnixDatagram>>) {
+        let (done, mut all_done) = mpsc::channel(1);
+        let ways: Arc<[_]> = ways.into();
+        self.tell(|| Command::Read(Arc::clone(&ways), done.clone()));
+        drop(done);
+        let _ = tokio::time::timeout(STALLED, all_done.recv()).await;
+    }
+
+    fn tell(&self, command: impl Fn() -> Command) {
+        for commands in &self.commands {
+            // A worker that is gone is noticed by its thread.
+            let _ = commands.send(command());
+        }
     }
 
     /// Serves this configuration from now on; requests under way end with the one they began with.
@@ -227,6 +274,20 @@ impl Proxy {
     }
 }
 
+/// What counts the datagrams of a worker.
+fn count(shard: &Arc<Shard>) -> Count {
+    let shard = Arc::clone(shard);
+    Arc::new(move |passage, number| {
+        let counter = match passage {
+            Passage::PassedOn => &shard.datagrams_passed_on,
+            Passage::Lost => &shard.datagrams_lost,
+            Passage::ToPredecessor => &shard.datagrams_to_predecessors,
+            Passage::ToPredecessorLost => &shard.datagrams_to_predecessors_lost,
+        };
+        add(counter, number);
+    })
+}
+
 /// What a reload cannot change, as text to compare.
 fn fixed_parts(config: &Config) -> Vec<String> {
     let listeners = config.listeners.iter().map(|listener| {
@@ -266,6 +327,7 @@ struct Control {
     tunnels: Arc<dyn TunnelSockets>,
     notice: Arc<dyn Fn(&str) + Send + Sync>,
     drain: Drain,
+    opened: watch::Receiver<bool>,
 }
 
 impl Control {
@@ -295,7 +357,12 @@ impl Control {
                     + &further()
             })));
             let admin = Rc::new(Admin { ready: self.ready, pages: self.pages });
-            tokio::task::spawn_local(admin::serve(listener, admin, self.drain.draining()));
+            let (draining, mut opened) = (self.drain.draining(), self.opened);
+            tokio::task::spawn_local(async move {
+                // The handle going away means the program ends.
+                let _ = opened.wait_for(|&open| open).await;
+                admin::serve(listener, admin, draining).await;
+            });
         }
         let mut follower = Follower::new(self.publisher, Arc::clone(&self.notice), names);
         let notice = self.notice;

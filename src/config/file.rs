@@ -1,7 +1,8 @@
 //! The top of the file: its sections, and what belongs to the process as a whole.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use proxy::config::file::{
     AccessLogFile, AcmeFile, AdminFile, DrainFile, ListenerFile, PoolFile, ResolverFile, RouteFile,
@@ -11,7 +12,10 @@ use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
 use yaml::{Reader, Setting, Value};
 
-use super::{Config, Process, links};
+use super::{Config, Handover, Process, links};
+
+/// Bytes of the path of a socket (unix(7)), less what is put behind it while the socket is made.
+const LONGEST_PATH: usize = 95;
 
 /// Configuration of ingre.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -33,6 +37,8 @@ pub(crate) struct File {
     admin: Option<AdminFile>,
     /// How the program leaves.
     drain: DrainFile,
+    /// How a new process takes over from a running one; not at all when absent.
+    handover: Option<HandoverFile>,
     /// The account with a certificate authority that speaks ACME; none when absent.
     acme: Option<AcmeFile>,
     /// A built-in real server that answers with what reached it; none when absent.
@@ -53,6 +59,36 @@ pub(crate) struct File {
 struct DemoFile {
     /// Where it listens.
     address: Setting<SocketAddr>,
+}
+
+/// How a new process takes over from a running one.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct HandoverFile {
+    /// Where the running process is found: a socket that is made here, in a directory that exists and that this user alone
+    /// may write to.
+    path: Setting<PathBuf>,
+    /// How long a new process may take to become ready; then the running one goes on. Default: 60s, at most 1h.
+    timeout: Option<Setting<Duration>>,
+}
+
+impl HandoverFile {
+    fn read(&self, base: &Path, reader: &mut Reader<'_>) -> Option<Handover> {
+        let path = base.join(reader.read(&self.path)?);
+        if path.as_os_str().len() > LONGEST_PATH {
+            let message =
+                format!("`{}` is too long for a socket: at most {LONGEST_PATH} bytes", path.display());
+            reader.problem(self.path.at(), message, None);
+        }
+        let second = Duration::from_secs;
+        let timeout = reader.read_within(
+            self.timeout.as_ref(),
+            second(1)..=second(3600),
+            |timeout| format!("{}s", timeout.as_secs_f64()),
+            second(60),
+        );
+        Some(Handover { path, timeout })
+    }
 }
 
 impl File {
@@ -77,6 +113,7 @@ impl File {
             engine_threads: reader.read_within(self.engine_threads.as_ref(), 1..=64, usize::to_string, 1),
             cpu_affinity: reader.read_or(self.cpu_affinity.as_ref(), CpuAffinity::Auto),
             demo: self.demo.as_ref().and_then(|demo| reader.read(&demo.address)),
+            handover: self.handover.as_ref().and_then(|handover| handover.read(base, reader)),
         };
         Config { process, tunnels, proxy }
     }

@@ -25,6 +25,16 @@ pub(crate) struct Process {
     pub(crate) engine_threads: usize,
     pub(crate) cpu_affinity: CpuAffinity,
     pub(crate) demo: Option<std::net::SocketAddr>,
+    pub(crate) handover: Option<Handover>,
+}
+
+/// How a new process takes over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Handover {
+    /// Where the running one is found.
+    pub(crate) path: PathBuf,
+    /// How long the new one may take.
+    pub(crate) timeout: std::time::Duration,
 }
 
 /// The file at `path`, or standard input for `-`.

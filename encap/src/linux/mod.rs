@@ -4,6 +4,7 @@
 //! that name what was attempted. Used before the first packet and after the last one.
 
 pub mod capability;
+pub mod channel;
 pub mod inherited;
 pub mod memory;
 pub mod namespace;

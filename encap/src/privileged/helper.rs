@@ -7,10 +7,11 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, Resource, Signal};
 
-use super::message::{Channel, Reply, Request};
+use super::message::{Reply, Request};
 use super::plan::Plan;
 use super::setup::{EdgeKey, Heard, NetworkSockets, Setup};
 use crate::linux::capability::{self, Capability};
+use crate::linux::channel::Channel;
 use crate::linux::signal;
 
 /// Signals that end the parent after it has drained; the helper outlives it by a moment.

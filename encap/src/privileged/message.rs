@@ -5,26 +5,15 @@
 //! its bytes, the description of a tunnel as JSON. Neither side trusts the other's bytes: what does not decode whole is an error.
 
 use std::io;
-use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
-
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags,
-};
 
 use super::plan::Plan;
+use crate::linux::channel::{MAX_BYTES, MAX_DESCRIPTORS};
 
 /// Most engine threads, and so most sockets of each sort in one message.
 pub(super) const MAX_THREADS: usize = 64;
-/// A receiver per thread, both senders, the ICMP socket and the guards.
-const MAX_DESCRIPTORS: usize = MAX_THREADS + 8;
-/// Room for the description of a tunnel with 1024 networks.
-const MAX_BYTES: usize = 128 << 10;
+// A receiver per thread, both senders, the ICMP socket and the guards.
+const _: () = assert!(MAX_THREADS + 8 <= MAX_DESCRIPTORS);
 const MAX_TEXT_BYTES: usize = 3072;
 
 /// From the parent to the helper; the number comes back in the last answer.
@@ -225,75 +214,6 @@ impl Reader<'_> {
     }
 }
 
-/// One end of the pair.
-#[derive(Debug)]
-pub(super) struct Channel {
-    socket: OwnedFd,
-}
-
-impl Channel {
-    pub(super) fn new(socket: OwnedFd) -> Self {
-        Self { socket }
-    }
-
-    /// Sends one message; the other side gets copies of the descriptors.
-    pub(super) fn send(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
-            return Err(io::Error::other("too many descriptors in one message"));
-        }
-        rustix::net::sendmsg(&self.socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
-        Ok(())
-    }
-
-    /// Receives one message, waiting `patience` at most.
-    ///
-    /// # Errors
-    /// `TimedOut`; `UnexpectedEof` when the other side is gone.
-    pub(super) fn receive(&self, patience: Duration) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
-        let mut ready = [PollFd::new(&self.socket, PollFlags::IN)];
-        let timeout = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: patience.subsec_nanos().into() };
-        match rustix::event::poll(&mut ready, Some(&timeout)) {
-            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
-            // A signal shortens the wait; the caller's patience starts again, which stays bounded in practice.
-            Err(rustix::io::Errno::INTR) => return self.receive(patience),
-            Ok(_) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let mut bytes = vec![0; MAX_BYTES];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::CMSG_CLOEXEC;
-        let message =
-            rustix::net::recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags)?;
-        let descriptors = control
-            .drain()
-            .flat_map(|message| match message {
-                RecvAncillaryMessage::ScmRights(descriptors) => descriptors.collect::<Vec<_>>(),
-                _ => Vec::new(),
-            })
-            .collect();
-        if message.bytes == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        if message.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "a message was cut: too long, or this process may open no more files (ulimit -n)",
-            ));
-        }
-        bytes.truncate(message.bytes);
-        Ok((bytes, descriptors))
-    }
-}
-
-impl AsFd for Channel {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -364,30 +284,5 @@ mod tests {
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = (Reply::decode(&bytes), Request::decode(&bytes));
         }
-    }
-
-    #[test]
-    fn descriptors_cross_the_pair() {
-        let (one, two) = rustix::net::socketpair(
-            rustix::net::AddressFamily::UNIX,
-            rustix::net::SocketType::SEQPACKET,
-            rustix::net::SocketFlags::CLOEXEC,
-            None,
-        )
-        .unwrap();
-        let (one, two) = (Channel::new(one), Channel::new(two));
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        one.send(&Reply::Ready.encode(), &vec![theirs.as_fd(); MAX_DESCRIPTORS]).unwrap();
-        let (bytes, descriptors) = two.receive(Duration::from_secs(1)).unwrap();
-        assert_eq!((Reply::decode(&bytes), descriptors.len()), (Some(Reply::Ready), MAX_DESCRIPTORS));
-        rustix::io::write(&ours, b"through").unwrap();
-        let mut buffer = [0; 7];
-        rustix::io::read(&descriptors[1], &mut buffer).unwrap();
-        assert_eq!(&buffer, b"through");
-        let nothing = two.receive(Duration::from_millis(1)).unwrap_err();
-        assert_eq!(nothing.kind(), io::ErrorKind::TimedOut);
-        drop(one);
-        let gone = two.receive(Duration::from_secs(1)).unwrap_err();
-        assert_eq!(gone.kind(), io::ErrorKind::UnexpectedEof);
     }
 }

@@ -25,11 +25,12 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use crate::config::{Isolation, Tunnel};
 use crate::device::Tun;
 use crate::linux::capability::Capability;
+use crate::linux::channel::Channel;
 use crate::linux::process;
 use crate::socket;
 
 pub use check::Unmet;
-use message::{Channel, MAX_THREADS, Reply, Request};
+use message::{MAX_THREADS, Reply, Request};
 use plan::Plan;
 
 /// Marks our routes and rules (`rtm_protocol`, `FRA_PROTOCOL`). The kernel does not interpret it; it is none of the

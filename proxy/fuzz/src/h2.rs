@@ -58,7 +58,7 @@ where
     let mut out = Vec::new();
     let mut connection = begin(&mut out);
     let mut input = BytesMut::new();
-    let mut seen = Vec::new();
+    let mut seen: Vec<String> = Vec::new();
     let mut last = None;
     for piece in bytes.chunks(cut) {
         input.extend_from_slice(piece);
@@ -72,10 +72,10 @@ where
                 Event::Data { slot, bytes } => {
                     let data = input.split_to(bytes);
                     connection.passed_on(slot, bytes, 0, &mut out);
-                    let words = format!("{data:?}");
+                    let words = data.escape_ascii().to_string();
                     let same = last.replace(slot) == Some(slot);
                     if let Some(before) = seen.last_mut().filter(|_| same) {
-                        *before = format!("{before}{words}").replace("\"b\"", "");
+                        before.push_str(&words);
                         continue;
                     }
                     (true, words)

@@ -41,7 +41,8 @@ pub(crate) struct Admin {
     pub(crate) pages: Vec<Page>,
 }
 
-/// Serves the pages until the program ends: readiness is asked for during the drain as well.
+/// Serves the pages until the program ends, or another process serves them: readiness is asked for during the drain as
+/// well.
 pub(crate) async fn serve(listener: TcpListener, admin: Rc<Admin>, draining: Draining) {
     let permits = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
     let limits = Limits {
@@ -56,8 +57,17 @@ pub(crate) async fn serve(listener: TcpListener, admin: Rc<Admin>, draining: Dra
         codec: h1::Limits { head_bytes: 8 << 10, ..h1::Limits::default() },
     };
     loop {
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
+        let next = async {
+            let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
+            Some((listener.accept().await, permit))
+        };
+        let accepted = tokio::select! {
+            biased;
+            () = handed_over(draining.clone()) => return,
+            accepted = next => accepted,
+        };
+        let Some((accepted, permit)) = accepted else { return };
+        let Ok((stream, _)) = accepted else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
@@ -66,6 +76,14 @@ pub(crate) async fn serve(listener: TcpListener, admin: Rc<Admin>, draining: Dra
             serve_h1(Io::new(Stream::Plain(stream)), &limits, &*admin, &(), draining).await;
             drop(permit);
         });
+    }
+}
+
+/// Returns once another process serves the pages.
+async fn handed_over(mut draining: Draining) {
+    draining.started().await;
+    if draining.handed_over().is_none_or(|what| !what.admin) {
+        std::future::pending().await
     }
 }
 

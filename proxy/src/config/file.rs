@@ -389,7 +389,7 @@ pub struct RouteFile {
     pub listeners: Option<Vec<Setting<String>>>,
     /// URL rules, best match wins: exact, `^~` prefix, regexes in order, longest prefix. Of rules with the same URL
     /// the one with most conditions that hold.
-    // Room for four is made for the first, and most domains have one or two.
+    // Boxed: room for four is made for the first, and most domains have one or two.
     pub rules: Vec<Box<RuleFile>>,
 }
 

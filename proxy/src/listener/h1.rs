@@ -198,11 +198,16 @@ impl Session<'_> {
                     Poll::Pending => {}
                 }
                 if !begun && !last_call && self.draining.poll_started(cx).is_ready() {
-                    if !self.first {
+                    let idle = self.draining.handed_over().map_or(Duration::ZERO, |what| what.idle);
+                    let patience = match self.first {
+                        true => LAST_CALL.max(idle),
+                        false => idle.min(self.limits.keepalive_timeout),
+                    };
+                    if patience.is_zero() {
                         return Poll::Ready(Ok(None));
                     }
                     last_call = true;
-                    client.io.watchdog.feed(clock::now(), LAST_CALL);
+                    client.io.watchdog.feed(clock::now(), patience);
                 }
                 return match client.io.watchdog.poll_expired_alone(cx) {
                     Poll::Pending => Poll::Pending,

@@ -84,6 +84,10 @@ where
             let accepted = tokio::select! {
                 biased;
                 () = until.started() => {
+                    if self.draining.has_successor(index) {
+                        // What the kernel has accepted is the other process's.
+                        return;
+                    }
                     // What the kernel has accepted for us is served, not reset.
                     tokio::time::timeout(Duration::ZERO, next()).await.ok().flatten()
                 }

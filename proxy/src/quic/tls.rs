@@ -2,7 +2,7 @@
 //! endpoint, so the session begins when the ClientHello is there (RFC 9001 4).
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use quinn_proto::crypto::{
@@ -30,9 +30,14 @@ const DECODE_ERROR: u8 = 50;
 /// How TLS is spoken with a client that asks for this name, in lower case, or for none.
 type Choose = Box<dyn Fn(Option<&str>) -> Option<Arc<rustls::ServerConfig>> + Send + Sync>;
 
+/// A way to speak TLS, and the same as QUIC needs it; none where TLS 1.3 is not spoken.
+type Adapted = (Arc<rustls::ServerConfig>, Option<Arc<QuicServerConfig>>);
+
 /// TLS by name.
 pub(crate) struct ByName {
     choose: Choose,
+    /// What was chosen so far, each once: there are as many as the configuration has, however many names there are.
+    adapted: Mutex<Vec<Adapted>>,
     /// Has the keys of the first packets, which are the same for everybody.
     initial: Arc<QuicServerConfig>,
 }
@@ -43,18 +48,30 @@ impl ByName {
         choose: impl Fn(Option<&str>) -> Option<Arc<rustls::ServerConfig>> + Send + Sync + 'static,
     ) -> Option<Self> {
         let initial = Arc::new(QuicServerConfig::try_from(choose(None)?).ok()?);
-        Some(Self { choose: Box::new(choose), initial })
+        Some(Self { choose: Box::new(choose), adapted: Mutex::default(), initial })
     }
 
     /// TLS for a name as QUIC needs it. None where TLS 1.3 is not spoken for it.
-    fn config(&self, name: Option<&str>) -> Option<QuicServerConfig> {
-        let mut config = rustls::ServerConfig::clone(&*(self.choose)(name)?);
-        config.alpn_protocols = vec![ALPN.to_vec()];
-        let config = Arc::new(config);
-        // The library takes for granted what is found out here.
-        rustls::quic::ServerConnection::new(Arc::clone(&config), Version::V1, Vec::new()).ok()?;
-        QuicServerConfig::try_from(config).ok()
+    fn config(&self, name: Option<&str>) -> Option<Arc<QuicServerConfig>> {
+        let chosen = (self.choose)(name)?;
+        let mut adapted = self.adapted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, config)) = adapted.iter().find(|(of, _)| Arc::ptr_eq(of, &chosen)) {
+            return config.clone();
+        }
+        let config = adapt(&chosen);
+        adapted.push((chosen, config.clone()));
+        config
     }
+}
+
+/// The same as QUIC needs it. None where TLS 1.3 is not spoken.
+fn adapt(config: &rustls::ServerConfig) -> Option<Arc<QuicServerConfig>> {
+    let mut config = config.clone();
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    let config = Arc::new(config);
+    // The library takes for granted what is found out here.
+    rustls::quic::ServerConnection::new(Arc::clone(&config), Version::V1, Vec::new()).ok()?;
+    QuicServerConfig::try_from(config).ok().map(Arc::new)
 }
 
 impl ServerConfig for ByName {
@@ -118,7 +135,7 @@ impl Hello {
                 let name = accepted.client_hello().server_name().map(str::to_ascii_lowercase);
                 let config = self.by_name.config(name.as_deref());
                 let config = config.ok_or_else(|| alert(HANDSHAKE_FAILURE, "no TLS 1.3 for this name"))?;
-                Ok(Some(Arc::new(config).start_session(self.version, &self.params)))
+                Ok(Some(config.start_session(self.version, &self.params)))
             }
         }
     }

@@ -1,13 +1,15 @@
 //! The life of connections of HTTP/3: workers, other addresses of a client, reload, drain, and when it ends.
 
 use std::net::{TcpListener, UdpSocket};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::digest::{content, sha256};
-use crate::harness::h3::H3;
+use crate::harness::h2;
+use crate::harness::h3::{H3, Quic};
 use crate::harness::origin::{ok, response};
 use crate::harness::{Case, Need, Origin, Setup, until};
 
@@ -28,6 +30,8 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::needing("http3_life::a_client_that_takes_nothing_is_cut_off", NEEDS, takes_nothing),
         Case::needing("http3_life::an_rs_that_does_not_read_stops_the_client", NEEDS, stuck),
         Case::needing("http3_life::packets_that_are_none", NEEDS, noise),
+        Case::new("http3_life::a_crowd_of_half_open_handshakes_is_asked_for_its_addresses", crowd),
+        Case::new("http3_life::a_session_is_taken_up_again", resumption),
     ]
 }
 
@@ -254,6 +258,74 @@ fn stuck() {
     // Another request passes meanwhile as far as the RS.
     assert_eq!(begun["status"], Value::Null);
     drop(over);
+}
+
+/// First byte of a Retry packet, without what is random in it (RFC 9000 17.2.5).
+const RETRY: u8 = 0xf0;
+
+fn crowd() {
+    let origin = Origin::named("rs");
+    let program = site(&origin).start();
+    let at = program.listener("https");
+    let tls = program.tls().offer(&["h3"]).config();
+    // What clients say reaches the program; what it says does not reach them.
+    let relay = UdpSocket::bind("127.0.0.1:0").unwrap();
+    relay.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let to = relay.local_addr().unwrap();
+    let relayed = std::thread::spawn(move || {
+        let mut retries = 0;
+        let mut buffer = [0; 2048];
+        while let Ok((length, from)) = relay.recv_from(&mut buffer) {
+            if from == at {
+                retries += usize::from(buffer[0] & RETRY == RETRY);
+            } else {
+                relay.send_to(&buffer[..length], at).unwrap();
+            }
+        }
+        retries
+    });
+    h2::run(async {
+        let quic = Arc::new(quinn::crypto::rustls::QuicClientConfig::try_from((*tls).clone()).unwrap());
+        let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+        let connect = || {
+            let config = quinn::ClientConfig::new(Arc::clone(&quic) as _);
+            endpoint.connect_with(config, to, "localhost").unwrap()
+        };
+        let mut connecting: Vec<_> = (0..100).map(|_| connect()).collect();
+        // Their handshakes are known to the program.
+        while program.metric("ingre_connections_open") != Some(100) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        connecting.extend((0..10).map(|_| connect()));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        // Who has the address that it says is served, crowd or not.
+        let client = Quic::connect(at, &tls, "localhost").await.unwrap();
+        assert_eq!(client.get("/").await.unwrap(), (200, b"rs".to_vec()));
+        client.close().await;
+        // None of those that came too many has become a connection.
+        assert_eq!(program.metric("ingre_connections_total"), Some(101));
+        drop((connecting, endpoint));
+    });
+    drop(program);
+    let retries = relayed.join().unwrap();
+    assert!(retries >= 10, "{retries}");
+}
+
+fn resumption() {
+    let origin = Origin::named("rs");
+    let program = site(&origin).start();
+    let tls = program.tls().offer(&["h3"]).config();
+    h2::run(async {
+        for _ in 0..4 {
+            let client = Quic::connect(program.listener("https"), &tls, "localhost").await.unwrap();
+            assert_eq!(client.get("/").await.unwrap(), (200, b"rs".to_vec()));
+            // The session comes behind the handshake.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            client.close().await;
+        }
+    });
+    program.wait_metric("ingre_tls_handshakes_total{kind=\"resumed\"}", 3);
+    assert_eq!(program.metric("ingre_tls_handshakes_total{kind=\"full\"}"), Some(1));
 }
 
 fn noise() {

@@ -20,6 +20,9 @@ mod examples;
 mod explain;
 mod failures;
 mod fields;
+mod handover;
+mod handover_failures;
+mod handover_quic;
 mod health;
 mod http2;
 mod http2_floods;
@@ -86,6 +89,9 @@ pub(crate) fn all() -> Vec<Case> {
         explain::cases(),
         failures::cases(),
         fields::cases(),
+        handover::cases(),
+        handover_failures::cases(),
+        handover_quic::cases(),
         health::cases(),
         http2::cases(),
         http2_floods::cases(),

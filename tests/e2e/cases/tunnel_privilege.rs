@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use crate::harness::program::BINARY;
 use crate::harness::site::{ask, client, sha256};
-use crate::harness::{Case, Need, Program, Request, Site};
+use crate::harness::{Case, Need, Program, Request, Setup, Site};
 
 use super::tunnel_failure::helper;
 
@@ -27,6 +27,7 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         Case::needing("tunnel::privileges_with_a_vip", NEEDS, vip),
         Case::needing("tunnel::sidecar", NEEDS_SETPRIV, sidecar),
+        Case::needing("tunnel::another_process_takes_over_beside_the_tunnels", NEEDS, upgraded),
         Case::needing("tunnel::sidecar_cannot_isolate_by_namespace", NEEDS, sidecar_namespace),
     ]
 }
@@ -79,6 +80,26 @@ fn status(path: &str) -> BTreeMap<String, String> {
     let text = std::fs::read_to_string(path).unwrap();
     let fields = text.lines().filter_map(|line| line.split_once(':'));
     fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
+}
+
+/// The tunnels stay while another process takes over from the proxy beside them.
+fn upgraded() {
+    let site = Site::new();
+    let (_servers, _l4) = (site.servers(), site.carry());
+    let _encap = site.sidecar();
+    let setup = site.setup_with(|text| format!("{text}handover: {{path: ingre.sock}}\n"));
+    let mut old = setup.argument("--external-encap").start();
+    let mut kept = client(&old, "a.test");
+    assert!(kept.ask(&Request::get("a.test", "/")).text().starts_with("a "));
+    let text = std::fs::read_to_string(old.path().join("config.yaml")).unwrap();
+    let new = Setup::beside(&old, &text).on(&site.node).argument("--external-encap").start();
+    new.said(&format!("from process {}", old.pid()));
+    for name in ["a", "b"] {
+        assert!(ask(&new, &format!("{name}.test")).1.starts_with(name));
+    }
+    assert!(kept.ask(&Request::get("a.test", "/")).text().starts_with("a "));
+    assert!(old.wait_exit().success());
+    assert!(ask(&new, "a.test").1.starts_with("a "));
 }
 
 /// `ingre encap` as root, and beside it `ingre run` as nobody with the same file.

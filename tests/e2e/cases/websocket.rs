@@ -22,13 +22,13 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
+pub(super) const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                       Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 /// Switches, sends something right behind the 101, and then sends back what comes in pieces of four bytes.
-fn echoing() -> Origin {
+pub(super) fn echoing() -> Origin {
     Origin::scripted(|peer: &mut Peer| -> io::Result<()> {
         peer.request()?;
         peer.send(format!("{SWITCH}hello"))?;

@@ -152,26 +152,128 @@ pub(crate) async fn statuses(
     name: &str,
     hosts: &[&str],
 ) -> Result<Vec<u16>, String> {
-    let text = |error: &dyn std::error::Error| error.to_string();
-    let tls = Arc::new(QuicClientConfig::try_from(tls.clone()).map_err(|error| text(&error))?);
-    let endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-    let connecting = endpoint.connect_with(quinn::ClientConfig::new(tls), address, name);
-    let connection = connecting.map_err(|error| text(&error))?.await.map_err(|error| text(&error))?;
-    let mut control = connection.open_uni().await.map_err(|error| text(&error))?;
-    control.write_all(&[0, 4, 0]).await.map_err(|error| text(&error))?;
+    let client = Quic::connect(address, tls, name).await.map_err(|error| error.to_string())?;
     let mut statuses = Vec::new();
     for host in hosts {
-        let fields = [(":method", "GET"), (":scheme", "https"), (":authority", *host), (":path", "/")];
+        let response = client.begin(host, "/").await.map_err(|error| format!("{error:?}"))?;
+        statuses.push(client.finish(response).await.map_err(|error| format!("{error:?}"))?.0);
+    }
+    client.close().await;
+    Ok(statuses)
+}
+
+/// One connection of the library that the program speaks QUIC with, too; it knows no more of HTTP/3 than GET.
+pub(crate) struct Quic {
+    /// Its socket.
+    pub(crate) endpoint: quinn::Endpoint,
+    /// Itself.
+    pub(crate) connection: quinn::Connection,
+    /// Open for as long as the connection.
+    _control: quinn::SendStream,
+}
+
+/// Why there is no response.
+#[derive(Debug)]
+pub(crate) enum Unanswered {
+    /// The server has not looked at the request, and it may be sent again (RFC 9114 5.2).
+    Rejected,
+    /// Anything else.
+    Failed(String),
+}
+
+impl Quic {
+    /// Connects.
+    pub(crate) async fn connect(
+        address: SocketAddr,
+        tls: &rustls::ClientConfig,
+        name: &str,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
+        let tls = Arc::new(QuicClientConfig::try_from(tls.clone())?);
+        let endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let connection = endpoint.connect_with(quinn::ClientConfig::new(tls), address, name)?.await?;
+        let mut control = connection.open_uni().await?;
+        control.write_all(&[0, 4, 0]).await?;
+        Ok(Self { endpoint, connection, _control: control })
+    }
+
+    /// Sends a request; the response comes as far as there is room for it.
+    pub(crate) async fn begin(&self, host: &str, path: &str) -> Result<quinn::RecvStream, Unanswered> {
+        let fields = [(":method", "GET"), (":scheme", "https"), (":authority", host), (":path", path)];
         let section = section(&fields);
         let request = [varint(1), varint(section.len() as u64), section].concat();
-        let (mut send, mut receive) = connection.open_bi().await.map_err(|error| text(&error))?;
-        send.write_all(&request).await.map_err(|error| text(&error))?;
-        send.finish().unwrap();
-        statuses.push(status(&receive.read_to_end(1 << 20).await.map_err(|error| text(&error))?));
+        let (mut send, receive) = self.connection.open_bi().await.map_err(|error| unanswered(&error))?;
+        match send.write_all(&request).await {
+            // Whether it is served is seen by the response.
+            Ok(()) | Err(quinn::WriteError::Stopped(_)) => {}
+            Err(quinn::WriteError::ConnectionLost(error)) => return Err(unanswered(&error)),
+            Err(error) => return Err(Unanswered::Failed(error.to_string())),
+        }
+        let _ = send.finish();
+        Ok(receive)
     }
-    connection.close(0x100u32.into(), b"");
-    endpoint.wait_idle().await;
-    Ok(statuses)
+
+    /// The whole response: status and content.
+    pub(crate) async fn finish(&self, mut response: quinn::RecvStream) -> Result<(u16, Vec<u8>), Unanswered> {
+        use quinn::{ReadError, ReadToEndError};
+        match response.read_to_end(64 << 20).await {
+            Ok(bytes) => Ok((status(&bytes), content(&bytes))),
+            // H3_REQUEST_REJECTED.
+            Err(ReadToEndError::Read(ReadError::Reset(code))) if code == 0x10bu32.into() => {
+                Err(Unanswered::Rejected)
+            }
+            Err(ReadToEndError::Read(ReadError::ConnectionLost(error))) => Err(unanswered(&error)),
+            Err(error) => Err(Unanswered::Failed(format!("{error:?}"))),
+        }
+    }
+
+    /// GET.
+    pub(crate) async fn get(&self, path: &str) -> Result<(u16, Vec<u8>), Unanswered> {
+        self.finish(self.begin("localhost", path).await?).await
+    }
+
+    /// Goes on from another port.
+    pub(crate) fn rebind(&self) {
+        self.endpoint.rebind(std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).unwrap();
+    }
+
+    /// Ends it.
+    pub(crate) async fn close(self) {
+        self.connection.close(0x100u32.into(), b"");
+        self.endpoint.wait_idle().await;
+    }
+}
+
+fn unanswered(error: &quinn::ConnectionError) -> Unanswered {
+    match error {
+        // H3_NO_ERROR, behind GOAWAY.
+        quinn::ConnectionError::ApplicationClosed(close) if close.error_code == 0x100u32.into() => {
+            Unanswered::Rejected
+        }
+        _ => Unanswered::Failed(error.to_string()),
+    }
+}
+
+/// The content of all DATA frames.
+fn content(mut response: &[u8]) -> Vec<u8> {
+    let mut content = Vec::new();
+    while !response.is_empty() {
+        let (kind, length) = (integer(&mut response), integer(&mut response) as usize);
+        let (payload, rest) = response.split_at(length);
+        if kind == 0 {
+            content.extend_from_slice(payload);
+        }
+        response = rest;
+    }
+    content
+}
+
+/// Takes an integer of variable length.
+fn integer(bytes: &mut &[u8]) -> u64 {
+    let length = 1 << (bytes[0] >> 6);
+    let (integer, rest) = bytes.split_at(length);
+    *bytes = rest;
+    let first = u64::from(integer[0] & 0x3f);
+    integer[1..].iter().fold(first, |number, &byte| number << 8 | u64::from(byte))
 }
 
 /// The status of a response whose first frame is HEADERS and begins with it: an entry of the static table, or the name of

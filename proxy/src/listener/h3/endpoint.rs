@@ -21,7 +21,7 @@ use super::driver::Driver;
 use super::{CONNECTION_WINDOW, SEND_WINDOW, STREAM_WINDOW, STREAMS, UNIDIRECTIONAL, code};
 use crate::h3::Code;
 use crate::message::ClientFields;
-use crate::quic::{self, ByName, Handshake, Ids, Post, Secrets};
+use crate::quic::{self, ByName, Handshake, Ids, Origin, Post, Secrets};
 use crate::spread::Spread;
 use crate::state::View;
 use crate::tls::TlsState;
@@ -42,7 +42,7 @@ const GOODBYE: Duration = Duration::from_millis(200);
 
 /// What an endpoint is made of.
 pub(crate) struct Socket {
-    pub(crate) socket: std::net::UdpSocket,
+    pub(crate) sockets: Vec<std::net::UdpSocket>,
     /// Index of the listener.
     pub(crate) index: usize,
     /// Connections that may still be accepted, over all workers.
@@ -55,6 +55,7 @@ pub(crate) struct Socket {
 #[derive(Clone)]
 pub(crate) struct Endpoint {
     endpoint: quinn::Endpoint,
+    socket: Arc<quic::Socket>,
     index: usize,
     permits: Arc<Semaphore>,
     secrets: Secrets,
@@ -62,20 +63,30 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Begins to take packets in.
+    /// Takes no packets yet.
     ///
     /// # Errors
     /// Where the socket cannot be used.
     pub(crate) fn new(socket: Socket, view: &Rc<View>) -> io::Result<Self> {
-        let Socket { socket, index, permits, post, secrets } = socket;
-        let ids = Ids::new(post.own, post.boxes.len(), secrets.process);
+        let Socket { sockets, index, permits, post, secrets } = socket;
+        let ids = Ids::new(post.own, post.boxes.len(), secrets.process, Arc::clone(&secrets.earlier));
         let mut config = EndpointConfig::new(Arc::clone(&secrets.reset) as _);
         config.cid_generator(move || Box::new(ids.clone())).supported_versions(vec![QUIC_V1]);
-        let socket = Arc::new(quic::Socket::new(socket, post)?);
-        let server = server_config(view, index, &secrets);
-        let endpoint =
-            quinn::Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))?;
-        Ok(Self { endpoint, index, permits, secrets, half_open: Rc::default() })
+        let socket = Arc::new(quic::Socket::new(sockets, post)?);
+        let (server, runtime) = (server_config(view, index, &secrets), Arc::new(TokioRuntime));
+        let theirs = Arc::clone(&socket) as _;
+        let endpoint = quinn::Endpoint::new_with_abstract_socket(config, server, theirs, runtime)?;
+        Ok(Self { endpoint, socket, index, permits, secrets, half_open: Rc::default() })
+    }
+
+    /// Index of the listener.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// From now on packets come from here.
+    pub(crate) fn read_from(&self, origin: Origin) {
+        self.socket.read_from(origin);
     }
 
     /// New connections start with this.
@@ -97,7 +108,9 @@ impl Endpoint {
     where
         H: Handler<Connection = Connection> + 'static,
     {
-        if listener.draining.has_started() {
+        // Who comes back with a token that was given here before another process took over is known there by nobody.
+        let returns = listener.draining.has_successor(self.index) && incoming.remote_address_validated();
+        if listener.draining.has_started() && !returns {
             return incoming.refuse();
         }
         let view = (listener.view)();
