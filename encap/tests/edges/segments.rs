@@ -69,8 +69,12 @@ fn router() -> Tun {
 /// Sees every packet of a kind that arrives, from its IP header on.
 fn tap(kind: i32) -> OwnedFd {
     let protocol = RawProtocol::new(u32::from((kind as u16).to_be())).map(Protocol::from_raw);
-    rustix::net::socket_with(AddressFamily::PACKET, SocketType::DGRAM, SocketFlags::NONBLOCK, protocol)
-        .unwrap()
+    let socket =
+        rustix::net::socket_with(AddressFamily::PACKET, SocketType::DGRAM, SocketFlags::NONBLOCK, protocol)
+            .unwrap();
+    // All pieces of the largest come at once, and nobody may be reading at that moment.
+    rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 4 << 20).unwrap();
+    socket
 }
 
 /// A super-packet: TCP with these flags, or UDP.
