@@ -41,7 +41,7 @@ impl Io {
         Poll::Ready(Ok(buf.filled().len()))
     }
 
-    /// Reads what is there into the input, up to [`BLOCK`]. Ready with 0 at the end of the stream.
+    /// Reads what is there into the input, up to [`BLOCK`](super::BLOCK). Ready with 0 at the end of the stream.
     pub(crate) fn poll_read_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let has_room = self.input.capacity() - self.input.len() >= LEAST_READ;
         if !has_room && !self.input.try_reclaim(LEAST_READ) {
