@@ -55,9 +55,12 @@ impl Taken {
     }
 
     fn ask(channel: Channel, peer: Peer, patience: Duration) -> anyhow::Result<Self> {
-        channel.send(&message::encode(&Request::Hello { version: VERSION })?, &[])?;
-        // It may be busy with another one.
-        let mut next = next(&channel, patience)?;
+        let sent = channel.send(&message::encode(&Request::Hello { version: VERSION })?, &[]);
+        // It may be busy with another one; or have refused us unheard, and says why.
+        let mut next = match (next(&channel, patience), sent) {
+            (Err(error), Err(unheard)) if is_gone(&error) => return Err(unheard.into()),
+            (next, _) => next?,
+        };
         let (Reply::Keys { reset, token, process, earlier }, None) = next else {
             return Err(message::out_of_turn().into());
         };
@@ -151,8 +154,13 @@ impl Taken {
             numbers.filter(|(_, socket)| socket.is_none()).map(|(number, _)| number).collect();
         let (count, peer) = (taken.len(), self.peer);
         let ready = message::encode(&Request::Ready { taken })?;
-        let answer = self.channel.send(&ready, &[]).map_err(anyhow::Error::from);
-        match answer.and_then(|()| next(&self.channel, PATIENCE)) {
+        // Where it cannot be said, the other process has either ended, or given up and left a word about it.
+        let sent = self.channel.send(&ready, &[]).map_err(anyhow::Error::from);
+        let answer = match sent {
+            Err(error) if !is_gone(&error) => Err(error),
+            _ => next(&self.channel, PATIENCE),
+        };
+        match answer {
             Ok((Reply::Go, None)) => {}
             Ok(_) => return Err(message::out_of_turn().into()),
             // Nobody but this process is left to serve.
@@ -172,9 +180,13 @@ impl Taken {
     }
 }
 
-/// The next message.
+/// The next message, also of a process that has closed its side meanwhile.
 fn next(channel: &Channel, patience: Duration) -> anyhow::Result<(Reply, Option<OwnedFd>)> {
-    let (bytes, descriptors) = channel.receive(patience)?;
+    let (bytes, descriptors) = match channel.receive(patience) {
+        // The kernel tells once, before the messages, that something which we have said was not heard.
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => channel.receive(patience)?,
+        received => received?,
+    };
     let reply = message::decode(&bytes)?;
     if let Reply::Refused { reason } = reply {
         bail!("it says: {reason}");

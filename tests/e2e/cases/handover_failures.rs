@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use encap::linux::channel::Channel;
@@ -63,9 +64,7 @@ fn bad() {
 fn dies() {
     let origin = Origin::named("rs");
     let old = Setup::new(&text(&origin, 2)).start();
-    // It hangs where it opens its log, with all sockets in its hands.
-    let fifo = old.path().join("fifo");
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    hang(&old);
     let new = Setup::beside(&old, &text(&origin, 2).replace("{output: off}", "{output: fifo}")).spawn("run");
     new.said("listener https serves");
     serves(&old);
@@ -84,6 +83,13 @@ fn dies() {
     serves(&new);
 }
 
+/// A log that a process beside this one hangs at when it opens it, with all sockets in its hands.
+fn hang(program: &Program) -> PathBuf {
+    let fifo = program.path().join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    fifo
+}
+
 fn late() {
     let origin = Origin::named("rs");
     let short = text(&origin, 1).replace("path: ingre.sock", "path: ingre.sock, timeout: 1s");
@@ -98,6 +104,15 @@ fn late() {
         text.contains("refused").then_some(text)
     });
     assert!(told.contains("not ready within 1s"), "{told}");
+    serves(&old);
+    // One that becomes ready after that hears it as well: it does not take the other one for dead.
+    let fifo = hang(&old);
+    let new = Setup::beside(&old, &short.replace("{output: off}", "{output: fifo}")).spawn("run");
+    new.said("listener https serves");
+    old.said(&format!("process {} has not taken over, this one goes on: it was not ready", new.pid()));
+    let _reader = std::fs::File::open(fifo).unwrap();
+    let ran = new.ran();
+    assert!(ran.code == 1 && ran.stderr.contains("not ready within 1s"), "{ran:?}");
     serves(&old);
     ends_with(old, &text(&origin, 1));
 }
