@@ -75,8 +75,14 @@ impl Pebble {
             http,
             https,
         };
-        pebble.run();
-        pebble
+        for _ in 0..10 {
+            if pebble.listens() {
+                return pebble;
+            }
+            // Somebody else has taken a port meanwhile.
+            [pebble.address, pebble.management] = free_ports();
+        }
+        panic!("pebble ends at once");
     }
 
     /// Ends it; everything that it knows is lost.
@@ -86,6 +92,11 @@ impl Pebble {
 
     /// Starts it again at the same address.
     pub(crate) fn run(&mut self) {
+        assert!(self.listens(), "pebble has ended");
+    }
+
+    /// Starts it; false where it has ended at once.
+    fn listens(&mut self) -> bool {
         let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
         let mut config = json!({
             "listenAddress": self.address.to_string(),
@@ -110,11 +121,14 @@ impl Pebble {
             .env("PEBBLE_AUTHZREUSE", "0")
             .env("PEBBLE_WFE_NONCEREJECT", self.wish.bad_nonces.to_string());
         let running = Program::spawn(command, None);
-        let listens = || running.stdout().contains("Management interface listening").then_some(());
-        until("pebble", || listens().or_else(|| running.has_ended().then_some(())));
-        assert!(listens().is_some(), "pebble has ended:\n{}{}", running.stdout(), running.stderr());
-        until("the directory", || std::net::TcpStream::connect(self.address).ok());
-        self.running = Some(running);
+        let managed = || running.stdout().contains("Management interface listening");
+        let open = || managed() && std::net::TcpStream::connect(self.address).is_ok();
+        let listens = until("pebble", || {
+            let open = open();
+            (open || running.has_ended()).then_some(open)
+        });
+        self.running = listens.then_some(running);
+        listens
     }
 
     fn names_address(&self) -> String {
