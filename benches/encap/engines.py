@@ -9,6 +9,8 @@ from .bed import KEY, OUTER, TUN, VETH, inner, other, run
 GRE_BYTES, GRE_ETHERNET_BYTES = 28, 42
 OVS_SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 BASELINE, PLAIN, SWITCH = "P1", "P0", "OVS"
+# What the baseline is without the one setting that it has.
+UNSET = "P1-unset"
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,16 @@ def all_engines(binary, baseline):
     gre, in_udp = ingre(binary, "gre"), ingre(binary, "gre-in-udp")
     engines = [*both(PLAIN, "the veth alone", lambda bed, side: None, VETH),
                *both(BASELINE, "a system call per packet: TUN without offloads, raw socket", per_packet(baseline), TUN),
+               Engine(UNSET, "the same with the kernel's receive buffer", per_packet(baseline, "--receive-buffer", "unset")),
                *both("ingre", "ingre, `kind: gre`", gre, TUN),
                *both("ingre-udp", "ingre, `kind: gre-in-udp`", in_udp, TUN),
                Engine(SWITCH, "Open vSwitch, userspace datapath, GRE", open_vswitch, "inner")]
     return {engine.name: engine for engine in engines}
 
 
-def per_packet(baseline):
+def per_packet(baseline, *options):
     def start(bed, side):
-        command = [baseline, "--tun", TUN, "--local", OUTER[side], "--remote", OUTER[other(side)], "--key", KEY]
+        command = [baseline, "--tun", TUN, "--local", OUTER[side], "--remote", OUTER[other(side)], "--key", KEY, *options]
         process = bed.start(side, command, is_engine=True)
         bed.wait_for(side, process, "device", lambda: TUN in bed.devices(side))
         set_up(bed, side, TUN, GRE_BYTES)

@@ -8,7 +8,7 @@ import peers
 
 from . import traffic
 from .bed import run
-from .engines import BASELINE, PLAIN, SWITCH
+from .engines import BASELINE, PLAIN, SWITCH, UNSET
 from .scale import SPREAD
 
 GRE, IN_UDP = "ingre", "ingre-udp"
@@ -153,7 +153,7 @@ def ratios(results, mtu):
     tests = tests_of(results, mtu, traffic.STREAMS)
     rows = []
     for engine in results.engines(mtu):
-        if engine.startswith((PLAIN, BASELINE)):
+        if engine != UNSET and engine.startswith((PLAIN, BASELINE)):
             continue
         veth = PLAIN + ("-sw" if engine.endswith("-sw") else "")
         cell = lambda test: " / ".join(show(results.ratio(mtu, engine, to, test, key))

@@ -3,7 +3,7 @@
 //! A TUN device without virtio header and offloads, a raw GRE socket, one thread; one system call per packet and edge. It
 //! looks at the peer's address and the key and at nothing else, so it is for measuring only. It ends by a signal.
 //!
-//! `per_packet --tun NAME --local IP --remote IP --key N`; address, MTU and "up" of the device are set from outside.
+//! `per_packet --tun NAME --local IP --remote IP --key N [--receive-buffer unset]`; address, MTU and "up" of the device are set from outside.
 
 use std::error::Error;
 use std::io;
@@ -15,7 +15,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, Protocol, RawProtocol, RecvFlags, SendFlags, SocketFlags, SocketType};
 
-const USAGE: &str = "per_packet --tun NAME --local IP --remote IP --key N";
+const USAGE: &str = "per_packet --tun NAME --local IP --remote IP --key N [--receive-buffer unset]";
 /// Flags "key present", protocol IPv4, key (RFC 2890).
 const GRE_BYTES: usize = 8;
 const MAX_PACKET_BYTES: usize = 65_535;
@@ -65,7 +65,7 @@ impl Tunnel {
         let [a, b, c, d] = options.key.to_be_bytes();
         Ok(Self {
             tun: open_tun(&options.tun)?,
-            network: open_network(options.local)?,
+            network: open_network(options)?,
             remote: options.remote,
             gre: [0x20, 0, 0x08, 0, a, b, c, d],
             buffer: vec![0; GRE_BYTES + MAX_PACKET_BYTES],
@@ -120,13 +120,15 @@ fn open_tun(name: &str) -> io::Result<OwnedFd> {
     }
 }
 
-fn open_network(local: Ipv4Addr) -> io::Result<OwnedFd> {
+fn open_network(options: &Options) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let protocol = RawProtocol::new(libc::IPPROTO_GRE as u32).map(Protocol::from_raw);
     let network = rustix::net::socket_with(AddressFamily::INET, SocketType::RAW, flags, protocol)?;
     // With the kernel's default it loses packets while it is not running, and TCP pays for that with half its throughput.
-    rustix::net::sockopt::set_socket_recv_buffer_size_force(&network, RECEIVE_BUFFER_BYTES)?;
-    rustix::net::bind(&network, &SocketAddrV4::new(local, 0))?;
+    if options.large_buffer {
+        rustix::net::sockopt::set_socket_recv_buffer_size_force(&network, RECEIVE_BUFFER_BYTES)?;
+    }
+    rustix::net::bind(&network, &SocketAddrV4::new(options.local, 0))?;
     Ok(network)
 }
 
@@ -135,12 +137,14 @@ struct Options {
     local: Ipv4Addr,
     remote: Ipv4Addr,
     key: u32,
+    large_buffer: bool,
 }
 
 impl Options {
-    /// All four, in any order.
+    /// The first four in any order; the receive buffer may stay as the kernel has it.
     fn parse(mut words: impl Iterator<Item = String>) -> Option<Self> {
         let (mut tun, mut local, mut remote, mut key) = (None, None, None, None);
+        let mut large_buffer = true;
         while let Some(option) = words.next() {
             let value = words.next()?;
             match option.as_str() {
@@ -148,9 +152,10 @@ impl Options {
                 "--local" => local = value.parse().ok(),
                 "--remote" => remote = value.parse().ok(),
                 "--key" => key = value.parse().ok(),
+                "--receive-buffer" if value == "unset" => large_buffer = false,
                 _ => return None,
             }
         }
-        Some(Self { tun: tun?, local: local?, remote: remote?, key: key? })
+        Some(Self { tun: tun?, local: local?, remote: remote?, key: key?, large_buffer })
     }
 }

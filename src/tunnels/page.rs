@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use encap::config::{Kind, Tunnel};
-use encap::metrics::{DropReason, PeerSnapshot, Snapshot};
+use encap::metrics::{PeerSnapshot, Snapshot};
 use encap::run::EdgeDrop;
 use proxy::Page;
 use serde_json::{Map, Value, json};
@@ -45,7 +45,11 @@ impl Carrier {
 
     fn snapshot(&self) -> Vec<(Option<String>, Snapshot)> {
         match &self.service {
-            Service::Own { counters, .. } => counters.snapshot(),
+            Service::Own { privileged, engines, counters } => {
+                // Without an answer of the helper the last one stays; that it is gone shows elsewhere.
+                let _ = privileged.unsent().map(|unsent| engines.note_unsent(&unsent));
+                counters.snapshot()
+            }
             Service::External => Vec::new(),
         }
     }
@@ -89,8 +93,8 @@ impl Carrier {
         head(&mut out, name, "Packets that were not forwarded, by reason.", "counter");
         for (tunnel, counted) in &counted {
             let tunnel = tunnel.as_deref().unwrap_or_default();
-            for (reason, count) in counted.drops.iter().filter(|&&(_, count)| count > 0) {
-                line(&mut out, name, &[("tunnel", tunnel), ("reason", reason.name())], *count);
+            for (reason, count) in dropped(counted) {
+                line(&mut out, name, &[("tunnel", tunnel), ("reason", reason)], count);
             }
         }
         for reason in EdgeDrop::ALL {
@@ -144,9 +148,14 @@ fn peer_entry(peer: &PeerSnapshot, uptime: u64) -> Value {
 }
 
 fn drops(counted: &Snapshot) -> Value {
-    let dropped = counted.drops.iter().filter(|&&(_, count)| count > 0);
-    let entry = |(reason, count): &(DropReason, u64)| (reason.name().to_owned(), Value::from(*count));
-    dropped.map(entry).collect::<Map<_, _>>().into()
+    let entry = |(reason, count): (&str, u64)| (reason.to_owned(), Value::from(count));
+    dropped(counted).map(entry).collect::<Map<_, _>>().into()
+}
+
+/// Why packets were not forwarded, and how many.
+fn dropped(counted: &Snapshot) -> impl Iterator<Item = (&'static str, u64)> {
+    let seen = counted.drops.iter().map(|(reason, count)| (reason.name(), *count));
+    seen.chain([("device_queue_full", counted.queue_full)]).filter(|&(_, count)| count > 0)
 }
 
 fn each_peer(counted: &[(Option<String>, Snapshot)], mut show: impl FnMut(&str, &PeerSnapshot, &str)) {

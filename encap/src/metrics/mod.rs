@@ -24,6 +24,7 @@ const REASONS: usize = DropReason::all().len();
 pub struct TunnelCounters {
     peers: Box<[PeerCounters]>,
     flows: AtomicU64,
+    queue_full: AtomicU64,
     drops: [AtomicU64; REASONS],
 }
 
@@ -34,7 +35,8 @@ impl TunnelCounters {
     }
 
     fn with_peers(peers: Box<[PeerCounters]>) -> Self {
-        Self { peers, flows: AtomicU64::new(0), drops: [const { AtomicU64::new(0) }; REASONS] }
+        let drops = [const { AtomicU64::new(0) }; REASONS];
+        Self { peers, flows: AtomicU64::new(0), queue_full: AtomicU64::new(0), drops }
     }
 
     /// What is known of a peer, by its number in the tunnel.
@@ -69,6 +71,7 @@ impl TunnelCounters {
             packets_in: sum(|peer| peer.packets_in),
             bytes_in: sum(|peer| peer.bytes_in),
             flows: self.flows.load(Relaxed),
+            queue_full: self.queue_full.load(Relaxed),
             drops: DropReason::all().iter().map(|reason| (*reason, self.drops(*reason))).collect(),
             peers,
         }
@@ -98,6 +101,14 @@ impl Counters {
             None => tunnels.push((tunnel.name.clone(), Arc::clone(&counters))),
         }
         counters
+    }
+
+    /// Notes how many frames the kernel has dropped until now because the queue of the tunnel's device was full.
+    pub fn set_queue_full(&self, name: &str, frames: u64) {
+        let tunnels = self.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, counters)) = tunnels.iter().find(|(other, _)| other == name) {
+            counters.queue_full.store(frames, Relaxed);
+        }
     }
 
     /// Forgets a tunnel.
@@ -131,6 +142,9 @@ pub struct Snapshot {
     pub bytes_in: u64,
     /// Flows remembered.
     pub flows: u64,
+    /// Out: frames that no engine has seen, because the kernel dropped them: the queue of the device was full. As
+    /// of when it was last asked.
+    pub queue_full: u64,
     /// Frames dropped, for every reason.
     pub drops: Vec<(DropReason, u64)>,
     /// The same per peer, in the order of the configuration.
@@ -153,10 +167,12 @@ mod tests {
         b.peer(1).unwrap().count_in(7, 1, 10);
         counters.unmatched().count_drop(DropReason::UnknownPeer);
         counters.unmatched().count_drop(DropReason::UnknownPeer);
+        counters.set_queue_full("b", 4);
         let snapshot = counters.snapshot();
         let names: Vec<_> = snapshot.iter().map(|(name, _)| name.as_deref()).collect();
         assert_eq!(names, [Some("a"), Some("b"), None]);
         let b = &snapshot[1].1;
+        assert_eq!([snapshot[0].1.queue_full, b.queue_full], [0, 4]);
         assert_eq!((b.packets_out, b.bytes_out, b.packets_in, b.bytes_in), (4, 350, 1, 10));
         assert_eq!((b.peers[1].packets_out, b.peers[1].last_heard), (1, Some(7)));
         assert!(snapshot[2].1.drops.contains(&(DropReason::UnknownPeer, 2)));

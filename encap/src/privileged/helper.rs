@@ -115,6 +115,12 @@ impl Helper<'_> {
                 self.setup.remove(tunnel);
                 self.say(&Reply::Done { number }, &[])
             }
+            Request::Unsent { number } => {
+                for (tunnel, packets) in self.setup.unsent() {
+                    self.say(&Reply::Unsent { number, tunnel, packets }, &[])?;
+                }
+                self.say(&Reply::Done { number }, &[])
+            }
         }
     }
 

@@ -27,6 +27,8 @@ pub(super) enum Request {
     Add { number: u32, tunnel: u32, plan: Box<Plan> },
     /// Take down what does not vanish with the tunnel's device.
     Remove { number: u32, tunnel: u32 },
+    /// Tell how much the devices have dropped.
+    Unsent { number: u32 },
 }
 
 /// From the helper to the parent.
@@ -52,6 +54,8 @@ pub(super) enum Reply {
     Socket { number: u32 },
     /// It could not be opened.
     Refused { number: u32, errno: i32 },
+    /// How many packets the device of the tunnel has dropped before anybody read them.
+    Unsent { number: u32, tunnel: u32, packets: u64 },
     /// What was asked for is done.
     Done { number: u32 },
     /// It could not be done; nothing of it is left.
@@ -73,6 +77,7 @@ impl Request {
                 writer.byte(3).u32(*number).u32(*tunnel).rest(&plan)
             }
             Self::Remove { number, tunnel } => writer.byte(4).u32(*number).u32(*tunnel),
+            Self::Unsent { number } => writer.byte(5).u32(*number),
         };
         if writer.bytes.len() > MAX_BYTES {
             return Err(io::Error::new(
@@ -98,6 +103,7 @@ impl Request {
                 plan: serde_json::from_slice(std::mem::take(&mut reader.rest)).ok()?,
             },
             4 => Self::Remove { number: reader.u32()?, tunnel: reader.u32()? },
+            5 => Self::Unsent { number: reader.u32()? },
             _ => return None,
         };
         reader.rest.is_empty().then_some(message)
@@ -111,6 +117,7 @@ impl Reply {
             Self::Tunnel { number, .. }
             | Self::Socket { number }
             | Self::Refused { number, .. }
+            | Self::Unsent { number, .. }
             | Self::Done { number }
             | Self::Impossible { number, .. } => Some(*number),
             Self::Network { .. } | Self::Ready | Self::Failed { .. } => None,
@@ -131,6 +138,9 @@ impl Reply {
             Self::Refused { number, errno } => writer.byte(6).u32(*number).u32(*errno as u32),
             Self::Done { number } => writer.byte(7).u32(*number),
             Self::Impossible { number, text } => writer.byte(8).u32(*number).text(text),
+            Self::Unsent { number, tunnel, packets } => {
+                writer.byte(9).u32(*number).u32(*tunnel).u64(*packets)
+            }
         };
         writer.bytes
     }
@@ -153,6 +163,7 @@ impl Reply {
             6 => Self::Refused { number: reader.u32()?, errno: reader.u32()? as i32 },
             7 => Self::Done { number: reader.u32()? },
             8 => Self::Impossible { number: reader.u32()?, text: reader.text()? },
+            9 => Self::Unsent { number: reader.u32()?, tunnel: reader.u32()?, packets: reader.u64()? },
             _ => return None,
         };
         reader.rest.is_empty().then_some(message)
@@ -171,6 +182,11 @@ impl Writer {
     }
 
     fn u32(&mut self, value: u32) -> &mut Self {
+        self.bytes.extend_from_slice(&value.to_ne_bytes());
+        self
+    }
+
+    fn u64(&mut self, value: u64) -> &mut Self {
         self.bytes.extend_from_slice(&value.to_ne_bytes());
         self
     }
@@ -206,6 +222,12 @@ impl Reader<'_> {
         Some(u32::from_ne_bytes(*value))
     }
 
+    fn u64(&mut self) -> Option<u64> {
+        let (value, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
+        Some(u64::from_ne_bytes(*value))
+    }
+
     fn text(&mut self) -> Option<String> {
         let (len, rest) = self.rest.split_first_chunk()?;
         let (text, rest) = rest.split_at_checked(usize::from(u16::from_ne_bytes(*len)))?;
@@ -237,6 +259,7 @@ mod tests {
             Reply::Failed { text: String::new() },
             Reply::Socket { number: 7 },
             Reply::Refused { number: u32::MAX, errno: 19 },
+            Reply::Unsent { number: 8, tunnel: 1, packets: u64::MAX },
         ]
     }
 
@@ -250,6 +273,7 @@ mod tests {
             Request::Listen { number: 3, tunnel: 4, address },
             Request::Add { number: 5, tunnel: 6, plan: Box::new(plan) },
             Request::Remove { number: 7, tunnel: 8 },
+            Request::Unsent { number: 9 },
         ]
     }
 

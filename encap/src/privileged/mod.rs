@@ -209,6 +209,27 @@ impl Privileged {
         )
     }
 
+    /// How many packets the kernel has dropped so far because the queue of a tunnel's device was full, by the number of
+    /// the tunnel; none for those where it has dropped nothing.
+    ///
+    /// # Errors
+    /// When the helper does not answer within 5 seconds.
+    pub fn unsent(&self) -> io::Result<Vec<(usize, u64)>> {
+        let mut unsent = Vec::new();
+        self.ask(
+            |number| Request::Unsent { number },
+            |reply, _| match reply {
+                Reply::Unsent { tunnel, packets, .. } => {
+                    unsent.push((tunnel as usize, packets));
+                    None
+                }
+                Reply::Done { .. } => Some(Ok(())),
+                _ => Some(Err(io::ErrorKind::InvalidData.into())),
+            },
+        )?;
+        Ok(unsent)
+    }
+
     fn make(&self, plans: Vec<Plan>) -> Result<Edges, SetupError> {
         let tunnels: Vec<_> = plans.iter().map(|plan| plan.tunnel.clone()).collect();
         let networks = std::mem::take(&mut *lock(&self.spare));

@@ -231,6 +231,22 @@ impl Setup {
         })
     }
 
+    /// How much the devices of tunnels have dropped because nobody had read it in time, where they have.
+    pub(super) fn unsent(&mut self) -> Vec<(u32, u64)> {
+        let here = self.netlink.unsent().unwrap_or_default();
+        let of = |(id, made): (&u32, &Made)| {
+            let there = made.namespace.is_some().then(|| {
+                self.inside(*id, |_| {
+                    Netlink::open().and_then(|mut netlink| netlink.unsent()).map_err(io::Error::other)
+                })
+            });
+            let unsent = there.map(Result::unwrap_or_default);
+            let packets = *unsent.as_ref().unwrap_or(&here).get(&made.tunnel.device)?;
+            (packets > 0).then_some((*id, packets))
+        };
+        self.tunnels.iter().filter_map(of).collect()
+    }
+
     fn inside<T>(&self, id: u32, task: impl FnOnce(&Tunnel) -> io::Result<T>) -> io::Result<T> {
         let made = self.tunnels.get(&id).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
         let Some(namespace) = &made.namespace else { return task(&made.tunnel) };

@@ -175,6 +175,16 @@ impl Engines {
         lock(&self.tunnels).iter().find(|(_, (other, _))| other == name).map(|(id, _)| *id)
     }
 
+    /// Notes what the kernel has dropped because a device's queue was full, by the number of the tunnel.
+    pub fn note_unsent(&self, unsent: &[(usize, u64)]) {
+        let tunnels = lock(&self.tunnels);
+        for (id, frames) in unsent {
+            if let Some((name, _)) = tunnels.get(id) {
+                self.counters.set_queue_full(name, *frames);
+            }
+        }
+    }
+
     /// A descriptor that becomes readable when a thread has failed; then the process should end.
     pub fn failed(&self) -> BorrowedFd<'_> {
         self.signals.failed.as_fd()

@@ -51,6 +51,7 @@ mod tunnel_change;
 mod tunnel_failure;
 mod tunnel_hostile;
 mod tunnel_kernel;
+mod tunnel_lost;
 mod tunnel_options;
 mod tunnel_privilege;
 mod tunnel_services;
@@ -119,6 +120,7 @@ pub(crate) fn all() -> Vec<Case> {
         tunnel_change::cases(),
         tunnel_failure::cases(),
         tunnel_hostile::cases(),
+        tunnel_lost::cases(),
         tunnel_kernel::cases(),
         tunnel_options::cases(),
         tunnel_privilege::cases(),

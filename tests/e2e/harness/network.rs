@@ -3,6 +3,7 @@
 
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::sync::Arc;
 
@@ -41,6 +42,18 @@ impl Host {
         host.sysctl("net/ipv4/conf/all/forwarding", "0");
         host.sysctl("net/ipv6/conf/all/disable_ipv6", "1");
         host
+    }
+
+    /// The hosts whose networks a process holds open without being there.
+    pub(crate) fn held_by(process: u32) -> Vec<Self> {
+        let descriptors = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+        let paths = descriptors.map(|entry| entry.unwrap().path());
+        let is_network = |path: &PathBuf| {
+            std::fs::read_link(path)
+                .is_ok_and(|link| link.as_os_str().as_encoded_bytes().starts_with(b"net:"))
+        };
+        let open = |path| OwnedFd::from(std::fs::File::open(path).unwrap());
+        paths.filter(is_network).map(|path| Self { namespace: Arc::new(open(path).into()) }).collect()
     }
 
     /// Whether hosts can be made here.

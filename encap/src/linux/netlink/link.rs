@@ -1,5 +1,6 @@
 //! Links: finding them, setting them up, veth pairs, per-device IPv4 settings.
 
+use std::collections::HashMap;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::message::{self, Message};
@@ -18,6 +19,9 @@ const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 const NETCONFA_IFINDEX: u16 = 1;
 const NETCONFA_IFINDEX_ALL: i32 = -1;
 const NETCONFA_RP_FILTER: u16 = 3;
+
+/// Where `tx_dropped` is in `rtnl_link_stats64` (linux/if_link.h).
+const TX_DROPPED_AT: usize = 7 * 8;
 
 /// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +91,24 @@ impl Netlink {
         let message =
             Message::new(libc::RTM_GETLINK, libc::NLM_F_REQUEST | libc::NLM_F_ACK, &header(index, 0, 0));
         self.one_link(&format!("look for interface number {index}"), message)
+    }
+
+    /// How many packets each interface of the namespace has dropped instead of sending them, by its name.
+    ///
+    /// # Errors
+    /// When the kernel refuses the dump.
+    pub fn unsent(&mut self) -> Result<HashMap<String, u64>> {
+        let message =
+            Message::new(libc::RTM_GETLINK, libc::NLM_F_REQUEST | libc::NLM_F_DUMP, &[0; HEADER_LEN]);
+        let mut unsent = HashMap::new();
+        self.exchange("list what the interfaces have dropped", message, |answer| {
+            let attributes = || message::attributes_after(answer.payload, HEADER_LEN);
+            let value = |wanted| attributes().find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+            let name = value(libc::IFLA_IFNAME).map(message::string);
+            let dropped = value(libc::IFLA_STATS64).and_then(|stats| message::u64_at(stats, TX_DROPPED_AT));
+            unsent.extend(name.zip(dropped));
+        })?;
+        Ok(unsent)
     }
 
     /// Sets the interface up.
