@@ -5,6 +5,7 @@ mod io;
 mod output;
 mod spare;
 mod stream;
+mod tcp;
 mod tls;
 mod watchdog;
 
