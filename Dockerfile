@@ -1,8 +1,8 @@
 # The image of ingre: one dynamic binary on glibc, no shell, not root.
 #
 #   From source           docker build -t ingre .
-#   From a binary         cargo build --locked --profile dist
-#                         docker build -t ingre --target prebuilt --build-arg BINARY=target/dist/ingre .
+#   From a binary         cargo build --locked --release
+#                         docker build -t ingre --target prebuilt --build-arg BINARY=target/release/ingre .
 #   Serve                 docker run --rm -p 8443:8443 -p 8443:8443/udp -p 8080:8080 ingre
 #   With tunnels          docker run --rm --user 0 --cap-add NET_ADMIN --cap-add NET_RAW --device /dev/net/tun \
 #                             --sysctl net.ipv4.conf.all.rp_filter=0 -v "$PWD/config.yaml:/etc/ingre/config.yaml:ro" ingre
@@ -51,7 +51,7 @@ RUN sed -i '/^\[\[/,/^$/d' Cargo.toml */Cargo.toml \
     && mkdir src proxy/src encap/src yaml/src \
     && echo '//! Empty.' | tee proxy/src/lib.rs encap/src/lib.rs yaml/src/lib.rs \
     && printf '//! Empty.\nfn main() {}\n' > src/main.rs \
-    && cargo build --locked --profile dist
+    && cargo build --locked --release
 COPY src src
 COPY proxy proxy
 COPY encap encap
@@ -59,7 +59,7 @@ COPY yaml yaml
 COPY config.yaml ./
 # The files from the build context are older than what was just built from the empty ones.
 RUN touch src/main.rs proxy/src/lib.rs encap/src/lib.rs yaml/src/lib.rs \
-    && cargo build --locked --profile dist
+    && cargo build --locked --release
 
 FROM runtime
-COPY --from=build /source/target/dist/ingre /usr/bin/ingre
+COPY --from=build /source/target/release/ingre /usr/bin/ingre

@@ -26,8 +26,8 @@ image:
 
 # The image from a binary made here, which must not need a newer glibc than Debian 12 has
 image-prebuilt:
-    cargo build --locked --profile dist
-    docker build -t ingre --target prebuilt --build-arg BINARY=target/dist/ingre .
+    cargo build --locked --release
+    docker build -t ingre --target prebuilt --build-arg BINARY=target/release/ingre .
 
 # Each fuzz target of each crate for SECONDS, from its seeds (`cargo test` runs those on stable); says so where the nightly compiler or cargo-fuzz is missing
 fuzz SECONDS="60":
@@ -47,23 +47,23 @@ deny:
 
 # Next to Debian's nginx and HAProxy: work per CPU-second (OPTIONS: --rounds, --secs, --scenarios, --access-log, --markdown FILE)
 bench *OPTIONS:
-    cargo build --locked --profile dist
+    cargo build --locked --release
     benches/compare.py {{OPTIONS}}
 
 # What each feature costs when it is used, and that a plain rule pays for none (OPTIONS: --rounds, --secs, --markdown FILE)
 bench-features *OPTIONS:
-    cargo build --locked --profile dist
+    cargo build --locked --release
     benches/features.py {{OPTIONS}}
 
 # The encapsulation next to a bare veth, a per-packet tunnel and Open vSwitch, as root (OPTIONS: --rounds, --secs, --only, --mtu, --tests, --congestion, --markdown FILE, --quick)
 bench-encap *OPTIONS:
-    cargo build --locked --profile dist
-    cargo build --locked --profile dist -p encap --example per_packet
+    cargo build --locked --release
+    cargo build --locked --release -p encap --example per_packet
     benches/encap.py {{OPTIONS}}
 
 # Mixed TCP and UDP through two tunnels while others come and go, as root: sums, drops, memory (OPTIONS: --minutes, 30 if not said)
 soak *OPTIONS:
-    cargo build --locked --profile dist
+    cargo build --locked --release
     benches/soak.py {{OPTIONS}}
 
 # What testssl.sh and sslyze say about TLS of the default configuration: nothing (`.ci/run install` gets both)
@@ -80,7 +80,7 @@ instructions:
     cargo build --locked
     benches/instructions.py --check benches/instructions.json
 
-# Records what this source needs, for the profile `dev` or `dist`: after a change that is worth it, and after a better one
+# Records what this source needs, for the profile `dev` or `release`: after a change that is worth it, and after a better one
 instructions-record PROFILE="dev":
     cargo build --locked --profile {{PROFILE}}
     benches/instructions.py --binary target/{{ if PROFILE == "dev" { "debug" } else { PROFILE } }}/ingre --record benches/instructions.json
@@ -93,9 +93,9 @@ flame *OPTIONS:
         echo "skipped: needs perf (Debian: linux-perf) and inferno or Brendan Gregg's FlameGraph scripts"; exit
     fi
     # As shipped, but with names and frame pointers.
-    RUSTFLAGS="-C force-frame-pointers=yes" CARGO_PROFILE_DIST_STRIP=none CARGO_PROFILE_DIST_DEBUG=line-tables-only \
-        cargo build --locked --profile dist --target-dir target/flame
-    benches/flame.py --binary target/flame/dist/ingre --out target/flame {{OPTIONS}}
+    RUSTFLAGS="-C force-frame-pointers=yes" CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_DEBUG=line-tables-only \
+        cargo build --locked --release --target-dir target/flame
+    benches/flame.py --binary target/flame/release/ingre --out target/flame {{OPTIONS}}
 
 # The slow things
 full: ci fuzz deny scan image

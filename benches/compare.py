@@ -49,7 +49,7 @@ def main():
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     root = Path(__file__).resolve().parent.parent
-    parser.add_argument("--binary", type=Path, default=root / "target/dist/ingre", help="default: target/dist/ingre")
+    parser.add_argument("--binary", type=Path, default=root / "target/release/ingre", help="default: target/release/ingre")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--secs", type=int, default=3, help="length of a round of one proxy")
     parser.add_argument("--scenarios", default=",".join(SCENARIOS), help="default: %(default)s")
@@ -63,7 +63,7 @@ def arguments():
     if options.rounds < 1 or options.secs < 1:
         parser.error("at least one round of one second")
     if not options.binary.is_file():
-        parser.error(f"no {options.binary}: cargo build --locked --profile dist")
+        parser.error(f"no {options.binary}: cargo build --locked --release")
     options.binary = options.binary.resolve()
     return options
 

@@ -83,8 +83,8 @@ def failed(what, error):
 def arguments():
     root = Path(__file__).resolve().parent.parent
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--binary", type=Path, default=root / "target/dist/ingre",
-                        help="default: target/dist/ingre; the per-packet tunnel is looked for in examples/ beside it")
+    parser.add_argument("--binary", type=Path, default=root / "target/release/ingre",
+                        help="default: target/release/ingre; the per-packet tunnel is looked for in examples/ beside it")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--secs", type=int, help="length of one test of one engine")
     parser.add_argument("--only", help="engines, each a name or a regular expression")
@@ -113,7 +113,7 @@ def arguments():
         parser.error(f"no such engine; there are: {', '.join(known)}")
     for program, build in ((options.binary, ""), (baseline, " -p encap --example per_packet")):
         if not program.is_file():
-            parser.error(f"no {program}: cargo build --locked --profile dist{build}")
+            parser.error(f"no {program}: cargo build --locked --release{build}")
     return options, {name: known[name] for name in options.only}
 
 

@@ -70,13 +70,13 @@ def main():
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     root = Path(__file__).resolve().parent.parent
-    parser.add_argument("--binary", type=Path, default=root / "target/dist/ingre", help="default: target/dist/ingre")
+    parser.add_argument("--binary", type=Path, default=root / "target/release/ingre", help="default: target/release/ingre")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--secs", type=int, default=1, help="length of a round of one feature")
     parser.add_argument("--markdown", type=Path, help="write the table here as well")
     options = parser.parse_args()
     if not options.binary.is_file():
-        parser.error(f"no {options.binary}: cargo build --locked --profile dist")
+        parser.error(f"no {options.binary}: cargo build --locked --release")
     options.binary = options.binary.resolve()
     return options
 

@@ -45,7 +45,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     root = Path(__file__).resolve().parent.parent
     parser.add_argument("--newer", type=Path, required=True, metavar="DIR", help="tree with nginx 1.25 or newer and HAProxy")
-    parser.add_argument("--binary", type=Path, default=root / "target/dist/ingre", help="default: target/dist/ingre")
+    parser.add_argument("--binary", type=Path, default=root / "target/release/ingre", help="default: target/release/ingre")
     parser.add_argument("--client", type=Path, default=root / "target/release/examples/h3_load",
                         help="cargo build --release -p proxy --example h3_load; default: %(default)s")
     parser.add_argument("--rounds", type=int, default=5)

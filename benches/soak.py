@@ -32,7 +32,7 @@ PERIOD, GROWTH = 1.0, 4 << 20
 def main():
     root = Path(__file__).resolve().parent.parent
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--binary", type=Path, default=root / "target/dist/ingre", help="default: target/dist/ingre")
+    parser.add_argument("--binary", type=Path, default=root / "target/release/ingre", help="default: target/release/ingre")
     parser.add_argument("--minutes", type=float, default=30, help="default: %(default)s")
     options = parser.parse_args()
     if os.geteuid() != 0:
