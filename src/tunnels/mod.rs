@@ -171,9 +171,7 @@ impl Carrier {
             bail!("the tunnel `{}` has listeners: it changes only with a restart", tunnel.name);
         }
         // A device's name and a relation exist once: the old tunnel has to go first.
-        for tunnel in &changed {
-            self.remove(&tunnel.name)?;
-        }
+        self.remove(changed.iter().map(|tunnel| &*tunnel.name))?;
         let added = privileged.add(&fresh).map_err(anyhow::Error::from).and_then(|edges| {
             edges.warnings.iter().for_each(|warning| say(warning));
             Ok(engines.add(edges)?)
@@ -197,18 +195,19 @@ impl Carrier {
     /// # Errors
     /// When the engine or the helper does not answer.
     pub(crate) fn finish(&self, change: Change) -> anyhow::Result<()> {
-        for name in &change.removed {
-            self.remove(name)?;
-        }
+        self.remove(change.removed.iter().map(|name| &**name))?;
         *self.tunnels() = change.tunnels;
         Ok(())
     }
 
-    fn remove(&self, name: &str) -> anyhow::Result<()> {
+    fn remove<'n>(&self, names: impl Iterator<Item = &'n str>) -> anyhow::Result<()> {
         let Service::Own { privileged, engines, .. } = &self.service else { return Ok(()) };
-        let Some(id) = engines.find(name) else { return Ok(()) };
-        engines.remove(id)?;
-        privileged.remove(id).context("the privileged helper does not answer")
+        let ids: Vec<_> = names.filter_map(|name| engines.find(name)).collect();
+        let devices = ids.iter().map(|id| engines.remove(*id)).collect::<Result<Vec<_>, _>>()?;
+        let silent = "the privileged helper does not answer";
+        privileged.unplug(&ids).context(silent)?;
+        drop(devices);
+        ids.iter().try_for_each(|id| privileged.remove(*id)).context(silent)
     }
 
     fn tunnels(&self) -> MutexGuard<'_, Vec<Tunnel>> {

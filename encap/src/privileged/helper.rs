@@ -115,6 +115,10 @@ impl Helper<'_> {
                 self.setup.remove(tunnel);
                 self.say(&Reply::Done { number }, &[])
             }
+            Request::Unplug { number, tunnels } => {
+                self.setup.unplug(&tunnels);
+                self.say(&Reply::Done { number }, &[])
+            }
             Request::Unsent { number } => {
                 for (tunnel, packets) in self.setup.unsent() {
                     self.say(&Reply::Unsent { number, tunnel, packets }, &[])?;

@@ -29,6 +29,8 @@ pub(super) enum Request {
     Remove { number: u32, tunnel: u32 },
     /// Tell how much the devices have dropped.
     Unsent { number: u32 },
+    /// Take away the devices of tunnels that end.
+    Unplug { number: u32, tunnels: Vec<u32> },
 }
 
 /// From the helper to the parent.
@@ -78,6 +80,10 @@ impl Request {
             }
             Self::Remove { number, tunnel } => writer.byte(4).u32(*number).u32(*tunnel),
             Self::Unsent { number } => writer.byte(5).u32(*number),
+            Self::Unplug { number, tunnels } => {
+                let writer = writer.byte(6).u32(*number).u32(tunnels.len() as u32);
+                tunnels.iter().fold(writer, |writer, tunnel| writer.u32(*tunnel))
+            }
         };
         if writer.bytes.len() > MAX_BYTES {
             return Err(io::Error::new(
@@ -104,6 +110,10 @@ impl Request {
             },
             4 => Self::Remove { number: reader.u32()?, tunnel: reader.u32()? },
             5 => Self::Unsent { number: reader.u32()? },
+            6 => {
+                let (number, count) = (reader.u32()?, reader.u32()?);
+                Self::Unplug { number, tunnels: (0..count).map(|_| reader.u32()).collect::<Option<_>>()? }
+            }
             _ => return None,
         };
         reader.rest.is_empty().then_some(message)
@@ -274,6 +284,7 @@ mod tests {
             Request::Add { number: 5, tunnel: 6, plan: Box::new(plan) },
             Request::Remove { number: 7, tunnel: 8 },
             Request::Unsent { number: 9 },
+            Request::Unplug { number: 10, tunnels: vec![1, u32::MAX] },
         ]
     }
 

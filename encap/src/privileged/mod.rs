@@ -192,6 +192,16 @@ impl Privileged {
         self.make(check::check(tunnels).map_err(SetupError::Unmet)?)
     }
 
+    /// Takes away the devices of tunnels that no engine serves any more. One by one they would vanish when they are
+    /// closed, each in some 20 ms.
+    ///
+    /// # Errors
+    /// When the helper does not answer within 5 seconds.
+    pub fn unplug(&self, ids: &[usize]) -> io::Result<()> {
+        let tunnels = ids.iter().map(|id| *id as u32).collect();
+        self.ask(|number| Request::Unplug { number, tunnels }, done)
+    }
+
     /// Removes what was made for a tunnel and does not vanish with its device, which the caller has closed.
     ///
     /// # Errors
@@ -200,13 +210,7 @@ impl Privileged {
         if let Some(place) = lock(&self.tunnels).get_mut(id) {
             *place = None;
         }
-        self.ask(
-            |number| Request::Remove { number, tunnel: id as u32 },
-            |reply, _| match reply {
-                Reply::Done { .. } => Some(Ok(())),
-                _ => None,
-            },
-        )
+        self.ask(|number| Request::Remove { number, tunnel: id as u32 }, done)
     }
 
     /// How many packets the kernel has dropped so far because the queue of a tunnel's device was full, by the number of
@@ -394,6 +398,13 @@ impl Privileged {
             }
         }
     }
+}
+
+fn done(reply: Reply, _: Vec<OwnedFd>) -> Option<io::Result<()>> {
+    Some(match reply {
+        Reply::Done { .. } => Ok(()),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    })
 }
 
 fn socket_of(reply: Reply, descriptors: Vec<OwnedFd>) -> Option<io::Result<OwnedFd>> {

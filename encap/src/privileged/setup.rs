@@ -37,6 +37,8 @@ const MAX_RING_BYTES: usize = 128 << 20;
 /// Packets that wait in a device for the engine: as many as on an Ethernet interface. The kernel would take 500, which are too few
 /// when many small packets come while the engine's thread has to wait for a processor.
 const QUEUED_PACKETS: u32 = 1000;
+/// Tells the group of devices that are to vanish from that of all devices.
+const LEAVING: u32 = 1 << 31;
 
 /// Something the kernel refused while setting up.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +109,8 @@ struct Made {
     tunnel: Tunnel,
     /// Of a tunnel that has one of its own.
     namespace: Option<Namespace>,
+    /// Number of the device, where that is in the host's namespace.
+    device: Option<u32>,
     rules: Vec<Rule>,
     routes: Vec<Route>,
     /// Devices of others on which forwarding was off, each with the rule that lets only packets of tunnels pass.
@@ -196,7 +200,7 @@ impl Setup {
     pub(super) fn add(&mut self, id: u32, plan: Plan) -> Result<Tun, MakeError> {
         let Plan { tunnel, mtu, .. } = plan;
         let (rules, routes, forwarding) = (Vec::new(), Vec::new(), Vec::new());
-        let mut made = Made { tunnel, namespace: None, rules, routes, forwarding };
+        let mut made = Made { tunnel, namespace: None, device: None, rules, routes, forwarding };
         let result = match made.tunnel.isolation {
             Isolation::Device => self.on_the_host(&mut made, mtu),
             Isolation::Namespace => self.in_its_own(&mut made, mtu),
@@ -207,6 +211,20 @@ impl Setup {
             self.undo(&old);
         }
         result
+    }
+
+    /// Takes away the devices of tunnels, all at once; where that fails they vanish when they are closed.
+    pub(super) fn unplug(&mut self, ids: &[u32]) {
+        let Some(leaving) = self.group.as_ref().map(|group| group.number ^ LEAVING) else { return };
+        for made in ids.iter().filter_map(|id| self.tunnels.get(id)) {
+            let Some(device) = made.device else { continue };
+            // Another interface has the number where somebody else has removed ours.
+            let link = self.netlink.link_at(device).ok().flatten();
+            if link.is_some_and(|link| link.name == made.tunnel.device) {
+                let _ = self.netlink.set_group(device, leaving);
+            }
+        }
+        let _ = self.netlink.delete_group(leaving);
     }
 
     /// Removes what was made for a tunnel and does not vanish with its device.
@@ -272,6 +290,7 @@ impl Setup {
         // Unique as long as interface numbers below 2^24 are, and found again by the sweep.
         let table = TABLE_BASE | (device & TABLE_INDEX_MASK);
         self.join_group(device)?;
+        made.device = Some(device);
         for route in routes(&tunnel, device, table) {
             self.netlink.add_route(&route)?;
         }

@@ -144,12 +144,12 @@ impl Engines {
         Ok(())
     }
 
-    /// Ends a tunnel: its packets are those of an unknown peer from now on, and its device vanishes.
+    /// Ends a tunnel: its packets are those of an unknown peer from now on. Its device vanishes when it is dropped.
     ///
     /// # Errors
     /// When a thread does not let go of it within 5 seconds.
-    pub fn remove(&self, id: usize) -> Result<(), StopError> {
-        let Some((name, tun)) = lock(&self.tunnels).remove(&id) else { return Ok(()) };
+    pub fn remove(&self, id: usize) -> Result<Option<Arc<Tun>>, StopError> {
+        let Some((name, tun)) = lock(&self.tunnels).remove(&id) else { return Ok(None) };
         let (done, released) = std::sync::mpsc::channel();
         for mailbox in &self.mailboxes {
             mailbox.post(Command::Remove { id, done: done.clone() });
@@ -157,7 +157,7 @@ impl Engines {
         drop(done);
         let mut held = self.mailboxes.len();
         while held > 0 {
-            // The devices come back and are closed here, at the end.
+            // The devices come back: no thread closes one.
             released.recv_timeout(STOP_PATIENCE).map_err(|_| StopError(held))?;
             held -= 1;
         }
@@ -166,8 +166,7 @@ impl Engines {
         if !again {
             self.counters.remove(&name);
         }
-        drop(tun);
-        Ok(())
+        Ok(Some(tun))
     }
 
     /// The number of the tunnel of this name, if it is carried.

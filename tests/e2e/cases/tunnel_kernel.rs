@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::harness::digest::{content, sha256};
 use crate::harness::site::tunnels;
 use crate::harness::vm::{Machine, Vm};
-use crate::harness::{Case, Host, Need, Program, Request, Setup};
+use crate::harness::{Case, Host, Need, Program, Request, Setup, until};
 
 const NEEDS: &[Need] =
     &[Need::Root, Need::Namespaces, Need::Tun, Need::Emulator, Need::GuestKernel, Need::Busybox];
@@ -150,6 +150,9 @@ fn all_peers() {
     if PEERS.iter().any(Peer::is_over_ipv6) {
         host.sysctl("net/ipv6/conf/all/disable_ipv6", "0");
         host.output("ip", &["address", "add", "fd00:2::1/64", "dev", "wan", "nodad"]);
+        until("the address", || {
+            host.output("ip", &["-6", "address", "show"]).contains("fd00:2::1/64").then_some(())
+        });
     }
     let node = start(&host);
     for (peer, number) in PEERS.iter().zip(1..) {

@@ -51,8 +51,8 @@ impl Netlink {
         let mut addresses = Vec::new();
         for family in Family::ALL {
             let header = [family.number(), 0, 0, 0, 0, 0, 0, 0];
-            let message = Message::new(libc::RTM_GETADDR, libc::NLM_F_REQUEST | libc::NLM_F_DUMP, &header);
-            self.dump("list the addresses", family, message, |payload| addresses.extend(parse(payload)))?;
+            let wanted = (libc::RTM_GETADDR, &header[..]);
+            addresses.extend(self.list_of("list the addresses", family, wanted, parse)?);
         }
         Ok(addresses)
     }

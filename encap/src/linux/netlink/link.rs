@@ -65,11 +65,7 @@ impl Netlink {
     /// # Errors
     /// When the kernel refuses the dump.
     pub fn links(&mut self) -> Result<Vec<Link>> {
-        let message =
-            Message::new(libc::RTM_GETLINK, libc::NLM_F_REQUEST | libc::NLM_F_DUMP, &[0; HEADER_LEN]);
-        let mut links = Vec::new();
-        self.exchange("list the interfaces", message, |answer| links.extend(parse(answer.payload)))?;
-        Ok(links)
+        self.list("list the interfaces", (libc::RTM_GETLINK, &[0; HEADER_LEN]), parse)
     }
 
     /// The interface called `name`, or `None`.
@@ -98,17 +94,14 @@ impl Netlink {
     /// # Errors
     /// When the kernel refuses the dump.
     pub fn unsent(&mut self) -> Result<HashMap<String, u64>> {
-        let message =
-            Message::new(libc::RTM_GETLINK, libc::NLM_F_REQUEST | libc::NLM_F_DUMP, &[0; HEADER_LEN]);
-        let mut unsent = HashMap::new();
-        self.exchange("list what the interfaces have dropped", message, |answer| {
-            let attributes = || message::attributes_after(answer.payload, HEADER_LEN);
+        let wanted = (libc::RTM_GETLINK, &[0; HEADER_LEN][..]);
+        let unsent = self.list("list what the interfaces have dropped", wanted, |payload| {
+            let attributes = || message::attributes_after(payload, HEADER_LEN);
             let value = |wanted| attributes().find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
-            let name = value(libc::IFLA_IFNAME).map(message::string);
-            let dropped = value(libc::IFLA_STATS64).and_then(|stats| message::u64_at(stats, TX_DROPPED_AT));
-            unsent.extend(name.zip(dropped));
+            let name = value(libc::IFLA_IFNAME).map(message::string)?;
+            Some((name, message::u64_at(value(libc::IFLA_STATS64)?, TX_DROPPED_AT)?))
         })?;
-        Ok(unsent)
+        Ok(unsent.into_iter().collect())
     }
 
     /// Sets the interface up.

@@ -35,6 +35,8 @@ pub use watch::{Event, Watch};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Kernel dumps arrive in pieces of at most 32 KiB.
 const BUFFER_BYTES: usize = 64 * 1024;
+/// How often a list is asked for that changes meanwhile.
+const MOST_DUMPS: usize = 50;
 
 const NLMSG_ERROR: u16 = libc::NLMSG_ERROR as u16;
 const NLMSG_DONE: u16 = libc::NLMSG_DONE as u16;
@@ -78,6 +80,8 @@ pub struct Netlink {
     socket: OwnedFd,
     sequence: u32,
     buffer: Vec<u8>,
+    /// The last list has changed while the kernel went through it.
+    has_changed: bool,
 }
 
 impl Netlink {
@@ -111,7 +115,7 @@ impl Netlink {
                 )
             };
         }
-        Ok(Self { socket, sequence: 0, buffer: vec![0; BUFFER_BYTES] })
+        Ok(Self { socket, sequence: 0, buffer: vec![0; BUFFER_BYTES], has_changed: false })
     }
 
     /// Sends a request and waits for its acknowledgement.
@@ -119,31 +123,46 @@ impl Netlink {
         self.exchange(attempt, message, |_| {})
     }
 
-    /// Sends a request for a list of one family and hands the payload of every entry to `each`. Where IPv6 is off its
-    /// lists are empty.
-    fn dump(
+    /// Asks for a list of one family; see [`Netlink::list`]. Where IPv6 is off its lists are empty.
+    fn list_of<T>(
         &mut self,
         attempt: &str,
         family: Family,
-        message: Message,
-        mut each: impl FnMut(&[u8]),
-    ) -> Result<()> {
+        (kind, header): (u16, &[u8]),
+        parse: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>> {
         // A kernel without the family answers with what others have.
         let is_of_family = |payload: &[u8]| payload.first() == Some(&family.number());
-        let result = self.exchange(attempt, message, |answer| {
-            if is_of_family(answer.payload) {
-                each(answer.payload);
-            }
-        });
+        let result =
+            self.list(attempt, (kind, header), |payload| parse(payload).filter(|_| is_of_family(payload)));
         match result {
             Err(error)
                 if family == Family::Ipv6
                     && matches!(error.errno(), Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP)) =>
             {
-                Ok(())
+                Ok(Vec::new())
             }
             result => result,
         }
+    }
+
+    /// Asks for a list, and for what `parse` makes of the payload of each entry; once more where the list has changed
+    /// while the kernel went through it, for then something may be missing.
+    fn list<T>(
+        &mut self,
+        attempt: &str,
+        (kind, header): (u16, &[u8]),
+        parse: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        for _ in 0..MOST_DUMPS {
+            let message = Message::new(kind, libc::NLM_F_REQUEST | libc::NLM_F_DUMP, header);
+            let mut entries = Vec::new();
+            self.exchange(attempt, message, |answer| entries.extend(parse(answer.payload)))?;
+            if !self.has_changed {
+                return Ok(entries);
+            }
+        }
+        Err(NetlinkError::new(attempt, io::Error::new(io::ErrorKind::Interrupted, "it changes all the time")))
     }
 
     /// Sends a request and hands every message of its answer to `each`, until the end of the dump or the
@@ -155,6 +174,7 @@ impl Netlink {
         mut each: impl FnMut(Answer<'_>),
     ) -> Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
+        self.has_changed = false;
         let bytes = message.finish(self.sequence);
         rustix::net::send(&self.socket, bytes, SendFlags::empty())
             .map_err(|error| NetlinkError::new(attempt, error))?;
@@ -168,6 +188,7 @@ impl Netlink {
             };
             let datagram = self.buffer.get(..len).ok_or_else(|| NetlinkError::malformed(attempt))?;
             for answer in message::answers(datagram).filter(|answer| answer.sequence == self.sequence) {
+                self.has_changed |= i32::from(answer.flags) & libc::NLM_F_DUMP_INTR != 0;
                 match answer.kind {
                     NLMSG_ERROR | NLMSG_DONE => return finish(attempt, answer),
                     _ => each(answer),

@@ -92,10 +92,9 @@ impl Netlink {
             let mut header = [0; HEADER_LEN];
             header[0] = family.number();
             header[5] = protocol;
-            let message = Message::new(libc::RTM_GETROUTE, libc::NLM_F_REQUEST | libc::NLM_F_DUMP, &header);
-            self.dump("list the routes", family, message, |payload| {
-                routes.extend(parse(payload).filter(|route| route.protocol == protocol));
-            })?;
+            let wanted = (libc::RTM_GETROUTE, &header[..]);
+            let parse = |payload: &_| parse(payload).filter(|route| route.protocol == protocol);
+            routes.extend(self.list_of("list the routes", family, wanted, parse)?);
         }
         Ok(routes)
     }

@@ -74,10 +74,9 @@ impl Netlink {
         for family in Family::ALL {
             let mut header = [0; HEADER_LEN];
             header[0] = family.number();
-            let message = Message::new(libc::RTM_GETRULE, libc::NLM_F_REQUEST | libc::NLM_F_DUMP, &header);
-            self.dump("list the routing rules", family, message, |payload| {
-                rules.extend(parse(payload).filter(|rule| rule.protocol == protocol));
-            })?;
+            let wanted = (libc::RTM_GETRULE, &header[..]);
+            let parse = |payload: &_| parse(payload).filter(|rule| rule.protocol == protocol);
+            rules.extend(self.list_of("list the routing rules", family, wanted, parse)?);
         }
         Ok(rules)
     }
