@@ -1,0 +1,39 @@
+#!/usr/bin/env python3
+"""The loads of the benchmark, once each, without anybody to compare with: what a profile of the program is gathered from.
+
+The binary is one that was built to count (`just optimised`); it writes the profile when it ends.
+"""
+import argparse
+import sys
+from pathlib import Path
+
+import peers
+from load import SCENARIOS, Load
+
+PROXY_CORE, LOAD_CORE = 0, 1
+PACKAGES = {"nginx": "nginx", "wrk": "wrk", "h2load": "nghttp2-client", "openssl": "openssl", "curl": "curl",
+            "taskset": "util-linux"}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--binary", type=Path, required=True)
+    parser.add_argument("--secs", type=int, default=3, help="length of each load")
+    parser.add_argument("--scenarios", default=",".join(SCENARIOS), help="default: %(default)s")
+    options = parser.parse_args()
+    peers.need(PACKAGES)
+    with peers.Workshop() as workshop:
+        workshop.make_certificate()
+        origin = peers.start_origin(workshop, LOAD_CORE)
+        proxy = peers.Proxy(workshop, "ingre", PROXY_CORE, origin, peers.ingre(options.binary.resolve()))
+        load = Load(workshop, LOAD_CORE)
+        for name in options.scenarios.split(","):
+            done = SCENARIOS[name].run(load, proxy, options.secs)
+            print(f"{SCENARIOS[name].title}: {done.work:,} {SCENARIOS[name].unit}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except RuntimeError as error:
+        sys.exit(str(error))
