@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, Timespec, clock_gettime};
 use tokio::time::Instant;
 
 thread_local! {
@@ -46,8 +47,9 @@ pub(crate) fn calendar() -> u64 {
 
 /// Since some moment in the past; goes on as `Instant` does.
 fn coarse() -> Duration {
-    let now = coarsetime::Instant::now_without_cache_update();
-    coarsetime::Duration::from_ticks(now.as_ticks()).into()
+    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::MonotonicCoarse);
+    // Neither is negative on this clock.
+    Duration::new(tv_sec as u64, tv_nsec as u32)
 }
 
 #[cfg(test)]

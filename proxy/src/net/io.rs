@@ -1,27 +1,21 @@
 //! A stream with what was read from it and what is to be written to it.
 
-use std::cell::RefCell;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 
 use super::{Output, Stream, Watchdog, spare};
 
 /// Least room for one read of a body: a TLS record, which is read at once.
 const LEAST_READ: usize = 16 << 10;
-/// Room for one read of a head.
+/// Room on the stack for one read of a head; an idle connection holds no buffer.
 const HEAD_READ: usize = 8 << 10;
 
 /// Buffers up to this size stay between two messages of a connection.
 const KEEP: usize = 16 << 10;
-
-thread_local! {
-    /// Where heads are read to: an idle connection holds no buffer.
-    static HEAD: RefCell<Box<[u8; HEAD_READ]>> = RefCell::new(Box::new([0; HEAD_READ]));
-}
 
 /// One connection, its two buffers and our patience with it.
 pub(crate) struct Io {
@@ -37,14 +31,14 @@ impl Io {
         Self { stream, input: BytesMut::new(), output: Output::default(), watchdog: Watchdog::default() }
     }
 
-    /// Reads what is there into the input by way of a buffer of the thread: nothing is allocated while nothing comes.
+    /// Reads what is there into the input by way of the stack: nothing is allocated while nothing comes.
     /// Ready with 0 at the end of the stream.
     pub(crate) fn poll_read_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        HEAD.with_borrow_mut(|space| {
-            let read = ready!(self.stream.poll_read_into(cx, &mut space[..]))?;
-            self.input.extend_from_slice(space.get(..read).unwrap_or_default());
-            Poll::Ready(Ok(read))
-        })
+        let mut space = [std::mem::MaybeUninit::uninit(); HEAD_READ];
+        let mut buf = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
+        self.input.extend_from_slice(buf.filled());
+        Poll::Ready(Ok(buf.filled().len()))
     }
 
     /// Reads what is there into the input, up to [`BLOCK`](super::BLOCK). Ready with 0 at the end of the stream.

@@ -5,7 +5,6 @@ mod io;
 mod output;
 mod spare;
 mod stream;
-mod tcp;
 mod tls;
 mod watchdog;
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::{TlsStream, tcp};
+use super::TlsStream;
 
 /// A connection to a client or an RS.
 pub(crate) enum Stream {
@@ -86,17 +86,6 @@ impl Stream {
         !matches!(self.tcp().take_error(), Ok(None))
     }
 
-    /// Reads what is there; ready with 0 at the end of the stream.
-    pub(crate) fn poll_read_into(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Plain(stream) => tcp::poll_read(stream, cx, buf),
-            Self::Tls(stream) => {
-                let mut buf = ReadBuf::new(buf);
-                Pin::new(stream).poll_read(cx, &mut buf).map_ok(|()| buf.filled().len())
-            }
-        }
-    }
-
     /// Writes everything, and tells the other side in its protocol that nothing follows; the TCP connection stays.
     pub(crate) fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
@@ -118,7 +107,7 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(stream) => tcp::poll_write(stream, cx, buf),
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
@@ -129,7 +118,7 @@ impl AsyncWrite for Stream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(stream) => tcp::poll_write_vectored(stream, cx, bufs),
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }

@@ -13,7 +13,7 @@ use rustls::{ClientConfig, ClientConnection, Connection, HandshakeKind, ServerCo
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::{BLOCK, spare, tcp};
+use super::{BLOCK, spare};
 
 /// The plaintext of a record; whoever has room for it reads a body.
 const RECORD: usize = 16 << 10;
@@ -322,17 +322,19 @@ fn or_would_block<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
 
 impl Read for Blocking<'_, '_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        or_would_block(tcp::poll_read(self.tcp, self.cx, buf))
+        let mut buf = ReadBuf::new(buf);
+        or_would_block(Pin::new(&mut *self.tcp).poll_read(self.cx, &mut buf))?;
+        Ok(buf.filled().len())
     }
 }
 
 impl Write for Blocking<'_, '_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        or_would_block(tcp::poll_write(self.tcp, self.cx, buf))
+        or_would_block(Pin::new(&mut *self.tcp).poll_write(self.cx, buf))
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        or_would_block(tcp::poll_write_vectored(self.tcp, self.cx, bufs))
+        or_would_block(Pin::new(&mut *self.tcp).poll_write_vectored(self.cx, bufs))
     }
 
     fn flush(&mut self) -> io::Result<()> {
