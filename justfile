@@ -20,7 +20,7 @@ ci:
 lab *OPTIONS:
     cargo run --release --locked -- lab {{OPTIONS}}
 
-# target/optimised/release/ingre: the release build by a profile of the benchmark's loads, which does some 7 % more per CPU-second
+# target/optimised/release/ingre: the release build by a profile of the benchmark's loads, which does up to a tenth more per CPU-second
 optimised:
     #!/usr/bin/env bash
     set -euo pipefail

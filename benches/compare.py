@@ -16,9 +16,8 @@ from datetime import date
 from pathlib import Path
 
 import peers
-from load import SCENARIOS, Load
+from load import LOAD_CORE, PROXY_CORE, SCENARIOS, Load
 
-PROXY_CORE, LOAD_CORE = 0, 1
 PACKAGES = {"nginx": "nginx", "haproxy": "haproxy", "wrk": "wrk", "h2load": "nghttp2-client", "openssl": "openssl",
             "curl": "curl", "taskset": "util-linux"}
 LOGGED = "ingre with JSON access log"

@@ -13,9 +13,8 @@ from datetime import date
 from pathlib import Path
 
 import peers
-from load import Load
+from load import LOAD_CORE, PROXY_CORE, Load
 
-PROXY_CORE, LOAD_CORE = 0, 1
 PLAIN = "plain rule beside all of these"
 
 # Domain -> what the table says, options of the rule, options of its pool, fields of the request.

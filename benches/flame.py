@@ -11,9 +11,8 @@ import sys
 from pathlib import Path
 
 import peers
-from load import SCENARIOS, Load
+from load import SCENARIOS, alone
 
-PROXY_CORE, LOAD_CORE = 0, 1
 # Odd, so that it does not keep step with timers.
 SAMPLES_PER_SECOND = 997
 PAINTERS = (("inferno-collapse-perf", "inferno-flamegraph"), ("stackcollapse-perf.pl", "flamegraph.pl"))
@@ -33,20 +32,17 @@ def main():
         return
     peers.need(PACKAGES)
     options.out.mkdir(parents=True, exist_ok=True)
-    with peers.Workshop() as workshop:
-        workshop.make_certificate()
-        origin = peers.start_origin(workshop, LOAD_CORE)
-        proxy = peers.Proxy(workshop, "ingre", PROXY_CORE, origin, peers.ingre(options.binary.resolve()))
-        load = Load(workshop, LOAD_CORE)
+    with alone(options.binary) as (load, proxy):
         for name in options.scenarios.split(","):
             SCENARIOS[name].run(load, proxy, 1)
             picture = options.out / f"{name}.svg"
-            picture.write_text(paint(painter, name, record(workshop, load, proxy, name, options.secs)))
+            picture.write_text(paint(painter, name, record(load, proxy, name, options.secs)))
             print(picture)
 
 
-def record(workshop, load, proxy, name, seconds):
+def record(load, proxy, name, seconds):
     """Samples of the proxy's threads while the load runs, as perf prints them."""
+    workshop = load.workshop
     data, log = workshop.dir / "perf.data", workshop.dir / "perf.log"
     # Ends by itself: perf that is told to stop may lose what it has not written yet.
     perf = workshop.processes.start(["perf", "record", "-q", "-F", str(SAMPLES_PER_SECOND), "--call-graph", "fp", "-o", str(data),

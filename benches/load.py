@@ -3,8 +3,13 @@ import os
 import re
 import subprocess
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Callable
+
+import peers
+
+PROXY_CORE, LOAD_CORE = 0, 1
 
 # One cipher suite for every client, so that all proxies do the same cryptography: some would choose AES-256.
 SUITE = "TLS_AES_128_GCM_SHA256"
@@ -70,6 +75,16 @@ class Load:
         if "--h1" not in options and "Application protocol: h2" not in output:
             raise RuntimeError(f"h2load: no HTTP/2\n{output[-500:]}")
         return checked("h2load", output, done, sum(errors))
+
+
+@contextmanager
+def alone(binary):
+    """A load and ingre, with nobody to compare it with."""
+    with peers.Workshop() as workshop:
+        workshop.make_certificate()
+        origin = peers.start_origin(workshop, LOAD_CORE)
+        proxy = peers.Proxy(workshop, "ingre", PROXY_CORE, origin, peers.ingre(binary.resolve()))
+        yield Load(workshop, LOAD_CORE), proxy
 
 
 def checked(program, output, done, errors):

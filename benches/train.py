@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 import peers
-from load import SCENARIOS, Load
+from load import SCENARIOS, alone
 
-PROXY_CORE, LOAD_CORE = 0, 1
 PACKAGES = {"nginx": "nginx", "wrk": "wrk", "h2load": "nghttp2-client", "openssl": "openssl", "curl": "curl",
             "taskset": "util-linux"}
 
@@ -22,11 +21,7 @@ def main():
     parser.add_argument("--scenarios", default=",".join(SCENARIOS), help="default: %(default)s")
     options = parser.parse_args()
     peers.need(PACKAGES)
-    with peers.Workshop() as workshop:
-        workshop.make_certificate()
-        origin = peers.start_origin(workshop, LOAD_CORE)
-        proxy = peers.Proxy(workshop, "ingre", PROXY_CORE, origin, peers.ingre(options.binary.resolve()))
-        load = Load(workshop, LOAD_CORE)
+    with alone(options.binary) as (load, proxy):
         for name in options.scenarios.split(","):
             done = SCENARIOS[name].run(load, proxy, options.secs)
             print(f"{SCENARIOS[name].title}: {done.work:,} {SCENARIOS[name].unit}")

@@ -68,21 +68,24 @@ fn comes_and_goes() {
     let node = site.setup("device").start();
     let with_b = configuration(&node);
     let without = without_b(&with_b);
+    // A third one, so that two go at once.
+    let c = "  - {name: c, local: 192.0.2.1, peers: [192.0.2.2], key: 3003, address: 172.16.0.1, networks: [10.2.0.0/24]}\n";
+    let with_both = with(&with_b, "pools:\n", &format!("{c}pools:\n"));
     assert_eq!(node.reload(&without), "ingre: reloaded");
     let before = site.node.state();
     assert!(!before.contains("ig-b"), "{before}");
     assert_eq!(ask(&node, "b.test").0, 404);
     let download = Download::start(&node);
     for _ in 0..2 {
-        assert_eq!(node.reload(&with_b), "ingre: reloaded");
+        assert_eq!(node.reload(&with_both), "ingre: reloaded");
         for domain in ["a", "b"] {
             let answer = ask(&node, &format!("{domain}.test"));
             assert!(answer.0 == 200 && answer.1.starts_with(domain), "{answer:?}");
         }
-        assert!(site.node.state().contains("ig-b"));
+        assert!(["ig-b", "ig-c"].iter().all(|device| site.node.state().contains(device)));
         let strange = drops(&node, "", "unknown_peer");
         assert_eq!(node.reload(&without), "ingre: reloaded");
-        until("the tunnel to be gone", || (site.node.state() == before).then_some(()));
+        until("the tunnels to be gone", || (site.node.state() == before).then_some(()));
         assert_eq!(tunnels(&node)["tunnels"].as_array().unwrap().len(), 1);
         assert_eq!(ask(&node, "b.test").0, 404);
         // The other end still sends: nobody knows it any more.
