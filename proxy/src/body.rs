@@ -23,20 +23,13 @@ pub(crate) enum Moved {
 
 /// Where the frames of a streamed body come from.
 pub(crate) trait Source {
-    /// Moves the next piece into `output`, as a chunk of its own where the framing asks for it.
+    /// Moves the next piece, at most `most` bytes of it, into `output`, as a chunk of its own where the framing asks for it.
     fn poll_into(
         &mut self,
         cx: &mut Context<'_>,
         output: &mut Output,
-        chunked: bool,
-    ) -> Poll<Result<Moved, Error>>;
-
-    /// Copies the next piece behind what is in `out`, at most `most` bytes of it, and nothing but content.
-    fn poll_copy(
-        &mut self,
-        cx: &mut Context<'_>,
-        out: &mut Vec<u8>,
         most: usize,
+        chunked: bool,
     ) -> Poll<Result<Moved, Error>>;
 
     /// Bytes still to come, where that is known.
@@ -130,43 +123,20 @@ impl Body {
         matches!(&self.kind, Kind::Stream(source) if source.awaits_continue())
     }
 
-    /// Moves the next piece into `output`, as a chunk of its own where the framing asks for it.
+    /// Moves the next piece, at most `most` bytes of it, into `output`, as a chunk of its own where the framing asks for it.
     pub(crate) fn poll_into(
         &mut self,
         cx: &mut Context<'_>,
         output: &mut Output,
+        most: usize,
         chunked: bool,
     ) -> Poll<Result<Moved, Error>> {
         let moved = match &mut self.kind {
             Kind::Empty => Moved::Last(0),
             Kind::Full(content) => {
-                let content = std::mem::take(content);
-                self.kind = Kind::Empty;
-                let length = content.len() as u64;
-                output.push_body(content, chunked);
-                Moved::Last(length)
-            }
-            Kind::Stream(source) => ready!(source.poll_into(cx, output, chunked))?,
-        };
-        if let Moved::Data(bytes) | Moved::Last(bytes) = &moved {
-            self.counter.add(*bytes);
-        }
-        Poll::Ready(Ok(moved))
-    }
-
-    /// Copies the next piece behind what is in `out`, at most `most` bytes of it, and nothing but content.
-    pub(crate) fn poll_copy(
-        &mut self,
-        cx: &mut Context<'_>,
-        out: &mut Vec<u8>,
-        most: usize,
-    ) -> Poll<Result<Moved, Error>> {
-        let moved = match &mut self.kind {
-            Kind::Empty => Moved::Last(0),
-            Kind::Full(content) => {
                 let piece = content.split_to(most.min(content.len()));
-                out.extend_from_slice(&piece);
                 let length = piece.len() as u64;
+                output.push_body(piece, chunked);
                 if content.is_empty() {
                     self.kind = Kind::Empty;
                     Moved::Last(length)
@@ -174,7 +144,7 @@ impl Body {
                     Moved::Data(length)
                 }
             }
-            Kind::Stream(source) => ready!(source.poll_copy(cx, out, most))?,
+            Kind::Stream(source) => ready!(source.poll_into(cx, output, most, chunked))?,
         };
         if let Moved::Data(bytes) | Moved::Last(bytes) = &moved {
             self.counter.add(*bytes);
@@ -190,7 +160,7 @@ impl Body {
         let mut skipped = 0;
         loop {
             let mut output = Output::default();
-            match std::future::poll_fn(|cx| self.poll_into(cx, &mut output, false)).await? {
+            match std::future::poll_fn(|cx| self.poll_into(cx, &mut output, usize::MAX, false)).await? {
                 Moved::Data(bytes) => skipped += bytes,
                 Moved::Last(bytes) => return Ok(skipped + bytes),
                 Moved::Trailers(_) => return Ok(skipped),

@@ -130,6 +130,7 @@ impl Client {
             .with_root_certificates(store)
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        tls.enable_secret_extraction = true;
         Ok(Self { tls: Arc::new(tls), resolver: resolver.into() })
     }
 

@@ -37,19 +37,10 @@ impl Source for Bounded {
         &mut self,
         cx: &mut Context<'_>,
         output: &mut Output,
+        most: usize,
         chunked: bool,
     ) -> Poll<Result<Moved, Error>> {
-        let moved = ready!(self.body.poll_into(cx, output, chunked))?;
-        Poll::Ready(self.admit(moved))
-    }
-
-    fn poll_copy(
-        &mut self,
-        cx: &mut Context<'_>,
-        out: &mut Vec<u8>,
-        most: usize,
-    ) -> Poll<Result<Moved, Error>> {
-        let moved = ready!(self.body.poll_copy(cx, out, most))?;
+        let moved = ready!(self.body.poll_into(cx, output, most, chunked))?;
         Poll::Ready(self.admit(moved))
     }
 

@@ -149,7 +149,7 @@ struct Compressed {
     /// None when everything has been read.
     encoder: Option<Encoder>,
     /// What was read last.
-    piece: Vec<u8>,
+    piece: Output,
     /// What has come out and was not passed on.
     ready: Bytes,
     /// Whether the encoder may hold something.
@@ -163,7 +163,7 @@ impl Compressed {
         Self {
             plain,
             encoder: Some(encoder),
-            piece: Vec::new(),
+            piece: Output::default(),
             ready: Bytes::new(),
             holds: false,
             trailers: None,
@@ -181,7 +181,7 @@ impl Compressed {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let moved = match self.plain.poll_copy(cx, &mut self.piece, PIECE) {
+            let moved = match self.plain.poll_into(cx, &mut self.piece, PIECE, false) {
                 Poll::Ready(moved) => moved?,
                 Poll::Pending if !std::mem::take(&mut self.holds) => return Poll::Pending,
                 Poll::Pending => {
@@ -192,7 +192,9 @@ impl Compressed {
             };
             turn += self.piece.len();
             self.holds |= !self.piece.is_empty();
-            encoder.write(&self.piece).map_err(failed)?;
+            for part in self.piece.pieces() {
+                encoder.write(part).map_err(failed)?;
+            }
             self.piece.clear();
             match moved {
                 Moved::Data(_) => {
@@ -233,27 +235,16 @@ impl Source for Compressed {
         &mut self,
         cx: &mut Context<'_>,
         output: &mut Output,
+        most: usize,
         chunked: bool,
     ) -> Poll<Result<Moved, Error>> {
         ready!(self.poll_ready(cx))?;
-        let piece = std::mem::take(&mut self.ready);
+        let piece = self.ready.split_to(most.min(self.ready.len()));
         let bytes = piece.len();
         if bytes > 0 {
             output.push_body(piece, chunked);
         }
         Poll::Ready(Ok(self.moved(bytes)))
-    }
-
-    fn poll_copy(
-        &mut self,
-        cx: &mut Context<'_>,
-        out: &mut Vec<u8>,
-        most: usize,
-    ) -> Poll<Result<Moved, Error>> {
-        ready!(self.poll_ready(cx))?;
-        let piece = self.ready.split_to(most.min(self.ready.len()));
-        out.extend_from_slice(&piece);
-        Poll::Ready(Ok(self.moved(piece.len())))
     }
 
     fn length(&self) -> Option<u64> {
@@ -281,15 +272,12 @@ mod tests {
     struct Pieces(VecDeque<Option<Vec<u8>>>, Option<Headers>);
 
     impl Source for Pieces {
-        fn poll_into(&mut self, _: &mut Context<'_>, _: &mut Output, _: bool) -> Poll<Result<Moved, Error>> {
-            unreachable!("only copied")
-        }
-
-        fn poll_copy(
+        fn poll_into(
             &mut self,
             _: &mut Context<'_>,
-            out: &mut Vec<u8>,
+            output: &mut Output,
             most: usize,
+            chunked: bool,
         ) -> Poll<Result<Moved, Error>> {
             match self.0.pop_front() {
                 Some(None) => Poll::Pending,
@@ -298,8 +286,9 @@ mod tests {
                     if !rest.is_empty() {
                         self.0.push_front(Some(rest));
                     }
-                    out.extend_from_slice(&piece);
-                    Poll::Ready(Ok(Moved::Data(piece.len() as u64)))
+                    let length = piece.len() as u64;
+                    output.push_body(piece.into(), chunked);
+                    Poll::Ready(Ok(Moved::Data(length)))
                 }
                 None => Poll::Ready(Ok(match self.1.take() {
                     Some(trailers) => Moved::Trailers(trailers),
@@ -330,13 +319,21 @@ mod tests {
         plain
     }
 
+    /// Reads the next piece behind what is in `out`.
+    fn read_piece(body: &mut Compressed, out: &mut Vec<u8>, most: usize) -> Poll<Result<Moved, Error>> {
+        let mut output = Output::default();
+        let moved =
+            body.poll_into(&mut Context::from_waker(std::task::Waker::noop()), &mut output, most, false);
+        output.pieces().for_each(|piece| out.extend_from_slice(piece));
+        moved
+    }
+
     /// Reads to the end with at most so many bytes at a time.
     fn read(mut body: Compressed, most: usize) -> (Vec<u8>, Option<Headers>) {
         let mut out = Vec::new();
-        let mut cx = Context::from_waker(std::task::Waker::noop());
         loop {
             let before = out.len();
-            match body.poll_copy(&mut cx, &mut out, most) {
+            match read_piece(&mut body, &mut out, most) {
                 Poll::Pending => {}
                 Poll::Ready(Ok(Moved::Data(bytes))) => {
                     assert!(bytes as usize == out.len() - before && bytes as usize <= most && bytes > 0);
@@ -353,11 +350,10 @@ mod tests {
         for algorithm in ALL {
             let pieces = [Some(b"first".to_vec()), None, None, Some(b" second".to_vec()), None];
             let mut body = compressed(algorithm, &pieces, None);
-            let mut cx = Context::from_waker(std::task::Waker::noop());
             let mut out = Vec::new();
             let mut seen = Vec::new();
             for _ in 0..6 {
-                let _ = body.poll_copy(&mut cx, &mut out, usize::MAX);
+                let _ = read_piece(&mut body, &mut out, usize::MAX);
                 seen.push(String::from_utf8(decompressed(algorithm, &out)).unwrap());
             }
             seen.dedup();
@@ -379,8 +375,7 @@ mod tests {
     #[test]
     fn much_that_comes_to_nothing_lets_others_have_their_turn() {
         let mut body = compressed(Algorithm::Zstd, &vec![Some(vec![0; PIECE]); 200], None);
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        let first = body.poll_copy(&mut cx, &mut Vec::new(), usize::MAX);
+        let first = read_piece(&mut body, &mut Vec::new(), usize::MAX);
         assert!(first.is_pending(), "{first:?}");
     }
 

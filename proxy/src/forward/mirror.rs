@@ -151,30 +151,15 @@ impl Source for Original {
         &mut self,
         cx: &mut Context<'_>,
         output: &mut Output,
+        most: usize,
         chunked: bool,
     ) -> Poll<Result<Moved, Error>> {
         let mut piece = Output::default();
-        let moved = ready!(self.body.poll_into(cx, &mut piece, false));
+        let moved = ready!(self.body.poll_into(cx, &mut piece, most, false));
         let mut shared = self.shared.borrow_mut();
         for bytes in piece.into_pieces() {
             output.push_body(bytes.clone(), chunked);
             shared.push(bytes);
-        }
-        shared.moved(&moved);
-        Poll::Ready(moved)
-    }
-
-    fn poll_copy(
-        &mut self,
-        cx: &mut Context<'_>,
-        out: &mut Vec<u8>,
-        most: usize,
-    ) -> Poll<Result<Moved, Error>> {
-        let before = out.len();
-        let moved = ready!(self.body.poll_copy(cx, out, most));
-        let mut shared = self.shared.borrow_mut();
-        if let Some(piece) = out.get(before..).filter(|piece| !piece.is_empty()) {
-            shared.push(Bytes::copy_from_slice(piece));
         }
         shared.moved(&moved);
         Poll::Ready(moved)
@@ -205,19 +190,10 @@ impl Source for Copy {
         &mut self,
         cx: &mut Context<'_>,
         output: &mut Output,
+        most: usize,
         chunked: bool,
     ) -> Poll<Result<Moved, Error>> {
-        let mut shared = self.shared.borrow_mut();
-        shared.poll_next(cx, usize::MAX, |piece| output.push_body(piece, chunked))
-    }
-
-    fn poll_copy(
-        &mut self,
-        cx: &mut Context<'_>,
-        out: &mut Vec<u8>,
-        most: usize,
-    ) -> Poll<Result<Moved, Error>> {
-        self.shared.borrow_mut().poll_next(cx, most, |piece| out.extend_from_slice(&piece))
+        self.shared.borrow_mut().poll_next(cx, most, |piece| output.push_body(piece, chunked))
     }
 
     fn length(&self) -> Option<u64> {

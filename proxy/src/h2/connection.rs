@@ -15,8 +15,6 @@ use super::role::{Role, Server};
 use super::settings::{self, Peer};
 use super::streams::{Slot, Streams};
 
-/// Bytes before the content of a DATA frame.
-pub const DATA_HEAD: usize = frame::HEAD;
 /// Size of the client's compression table: the default, which needs no setting (RFC 9113 6.5.2).
 const TABLE_SIZE: usize = 4096;
 /// The window every connection begins with (RFC 9113 6.9.2).
@@ -177,18 +175,15 @@ impl<R: Role> Connection<R> {
         self.stream_window(slot).min(self.window()).min(self.peer.max_payload)
     }
 
-    /// Makes a DATA frame of the last `length` bytes of the output, before which [`DATA_HEAD`] bytes were left free.
-    pub fn send_data(&mut self, slot: Slot, length: usize, end: bool, out: &mut [u8]) {
+    /// Appends the head of a DATA frame, behind which so many bytes of content are to follow.
+    pub fn send_data(&mut self, slot: Slot, length: usize, end: bool, out: &mut Vec<u8>) {
         let Some(stream) = self.streams.get_mut(slot) else { return };
         stream.send.take(length);
         stream.local_ended |= end;
         self.send.take(length);
         let flags = if end { flag::END_STREAM } else { 0 };
         let head = FrameHead { length, kind: kind::DATA, flags, stream: stream.id };
-        let at = out.len().checked_sub(length + DATA_HEAD);
-        if let Some(place) = at.and_then(|at| out.get_mut(at..at + DATA_HEAD)) {
-            place.copy_from_slice(&head.bytes());
-        }
+        out.extend_from_slice(&head.bytes());
         self.satisfied(4);
         self.streams.settle(slot);
     }

@@ -20,7 +20,7 @@ mod streams;
 mod tests;
 
 pub use self::client::Answered;
-pub use self::connection::{Connection, DATA_HEAD, Limits};
+pub use self::connection::{Connection, Limits};
 pub use self::error::{Code, ConnectionError};
 pub use self::receive::{Asked, Event};
 pub use self::role::{Client, Role, Server};

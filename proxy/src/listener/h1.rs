@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
@@ -359,7 +359,7 @@ impl Session<'_> {
     fn poll_piece(&self, cx: &mut Context<'_>, body: &mut Body, chunked: bool) -> Poll<Result<Moved, Error>> {
         // Taken out of the client, because the response may move the request's body along, which reads from it.
         let mut output = std::mem::take(&mut self.client.borrow_mut().io.output);
-        let moved = body.poll_into(cx, &mut output, chunked);
+        let moved = body.poll_into(cx, &mut output, usize::MAX, chunked);
         self.client.borrow_mut().io.output = output;
         moved
     }
@@ -503,47 +503,24 @@ impl Client {
     }
 }
 
-impl RequestBody {
-    /// Has the next piece of the body, at most `most` bytes, taken off the input.
-    fn poll_moved(
+impl Source for RequestBody {
+    fn poll_into(
         &mut self,
         cx: &mut Context<'_>,
+        output: &mut Output,
         most: usize,
-        take: impl FnOnce(&mut BytesMut, usize),
+        chunked: bool,
     ) -> Poll<Result<Moved, Error>> {
         let client = &mut *self.client.borrow_mut();
         Poll::Ready(Ok(match ready!(client.poll_located(cx, most))? {
             Decoded::Data(length) => {
-                take(&mut client.io.input, length);
+                output.push_body_from(&mut client.io.input, length, chunked);
                 let moved = length as u64;
                 if client.decoder.is_done() { Moved::Last(moved) } else { Moved::Data(moved) }
             }
             Decoded::Trailers(trailers) => Moved::Trailers(trailers),
             Decoded::End | Decoded::NeedMore => Moved::Last(0),
         }))
-    }
-}
-
-impl Source for RequestBody {
-    fn poll_into(
-        &mut self,
-        cx: &mut Context<'_>,
-        output: &mut Output,
-        chunked: bool,
-    ) -> Poll<Result<Moved, Error>> {
-        self.poll_moved(cx, usize::MAX, |input, length| output.push_body_from(input, length, chunked))
-    }
-
-    fn poll_copy(
-        &mut self,
-        cx: &mut Context<'_>,
-        out: &mut Vec<u8>,
-        most: usize,
-    ) -> Poll<Result<Moved, Error>> {
-        self.poll_moved(cx, most, |input, length| {
-            out.extend_from_slice(input.get(..length).unwrap_or_default());
-            input.advance(length);
-        })
     }
 
     fn length(&self) -> Option<u64> {

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Buf as _;
 use http::{Method, StatusCode};
 use socket2::SockRef;
 use tokio::io::AsyncWrite;
@@ -91,7 +90,7 @@ impl Up {
             match self.end {
                 End::NotYet if io.output.len() >= HIGH_WATER => return Poll::Pending,
                 End::NotYet => {
-                    match ready!(self.body.poll_into(cx, &mut io.output, false))? {
+                    match ready!(self.body.poll_into(cx, &mut io.output, usize::MAX, false))? {
                         Moved::Data(_) => {}
                         Moved::Last(_) | Moved::Trailers(_) => self.end = End::Reached,
                     }
@@ -111,13 +110,13 @@ impl Up {
 /// From the RS to the client.
 struct Down(Server);
 
-impl Down {
-    /// What has come, at most `most` bytes of it, for `take`.
-    fn poll_moved(
+impl Source for Down {
+    fn poll_into(
         &mut self,
         cx: &mut Context<'_>,
+        output: &mut Output,
         most: usize,
-        take: impl FnOnce(&mut Io, usize),
+        chunked: bool,
     ) -> Poll<Result<Moved, Error>> {
         let io = &mut **self.0.0.borrow_mut();
         if io.input.is_empty() {
@@ -127,31 +126,8 @@ impl Down {
         if length == 0 {
             return Poll::Ready(Ok(Moved::Last(0)));
         }
-        take(io, length);
+        output.push_body_from(&mut io.input, length, chunked);
         Poll::Ready(Ok(Moved::Data(length as u64)))
-    }
-}
-
-impl Source for Down {
-    fn poll_into(
-        &mut self,
-        cx: &mut Context<'_>,
-        output: &mut Output,
-        chunked: bool,
-    ) -> Poll<Result<Moved, Error>> {
-        self.poll_moved(cx, usize::MAX, |io, length| output.push_body_from(&mut io.input, length, chunked))
-    }
-
-    fn poll_copy(
-        &mut self,
-        cx: &mut Context<'_>,
-        out: &mut Vec<u8>,
-        most: usize,
-    ) -> Poll<Result<Moved, Error>> {
-        self.poll_moved(cx, most, |io, length| {
-            out.extend_from_slice(io.input.get(..length).unwrap_or_default());
-            io.input.advance(length);
-        })
     }
 
     fn length(&self) -> Option<u64> {

@@ -14,8 +14,9 @@ pub(crate) use self::output::Output;
 pub(crate) use self::port::{Piece, Port};
 use crate::body::Moved;
 use crate::error::Error;
-use crate::h2::{Connection, DATA_HEAD, Role, Server, Slot};
+use crate::h2::{Connection, Role, Server, Slot};
 use crate::message::ResponseHead;
+use crate::net::{self, PIECE};
 
 /// Bytes of output from which on no stream appends content.
 pub(crate) const HIGH_WATER: usize = 64 << 10;
@@ -28,7 +29,9 @@ pub(crate) struct Shared<R>(RefCell<State<R>>);
 pub(crate) struct State<R> {
     pub(crate) connection: Connection<R>,
     /// Frames on their way to the other side.
-    pub(crate) out: Vec<u8>,
+    pub(crate) out: net::Output,
+    /// The content of the next frame, for a moment.
+    part: net::Output,
     ports: Vec<Port>,
     /// Streams that wait for room in the output or the connection's window; the first is next.
     blocked: VecDeque<Slot>,
@@ -37,10 +40,11 @@ pub(crate) struct State<R> {
 }
 
 impl<R: Role> Shared<R> {
-    pub(crate) fn new(connection: Connection<R>, out: Vec<u8>) -> Rc<Self> {
+    pub(crate) fn new(connection: Connection<R>, out: net::Output) -> Rc<Self> {
         Rc::new(Self(RefCell::new(State {
             connection,
             out,
+            part: net::Output::default(),
             ports: Vec::new(),
             blocked: VecDeque::new(),
             task: None,
@@ -50,12 +54,6 @@ impl<R: Role> Shared<R> {
     pub(crate) fn borrow(&self) -> RefMut<'_, State<R>> {
         self.0.borrow_mut()
     }
-
-    /// Takes the output out of the state for a moment.
-    fn take_output(&self) -> TakenOutput<'_, R> {
-        let out = std::mem::take(&mut self.borrow().out);
-        TakenOutput { shared: self, keep: out.len(), out }
-    }
 }
 
 impl State<Server> {
@@ -63,7 +61,7 @@ impl State<Server> {
     pub(crate) fn send_interim(&mut self, slot: Slot, head: &ResponseHead) {
         if self.out.len() < HIGH_WATER && self.port(slot).reset.is_none() {
             let Self { connection, out, .. } = self;
-            connection.send_interim(slot, head, out);
+            connection.send_interim(slot, head, out.tail());
             self.appended();
         }
     }
@@ -78,13 +76,13 @@ pub(crate) struct Step {
 }
 
 impl<R: Role> Shared<R> {
-    /// Appends a frame of the content that `copy` puts behind the output, at most so many bytes, or waits until there is
+    /// Appends a frame of the content that `next` moves into an empty output, at most so many bytes, or waits until there is
     /// some and it may be sent.
     pub(crate) fn poll_send(
         &self,
         slot: Slot,
         cx: &mut Context<'_>,
-        copy: impl FnOnce(&mut Context<'_>, &mut Vec<u8>, usize) -> Poll<Result<Moved, Error>>,
+        next: impl FnOnce(&mut Context<'_>, &mut net::Output, usize) -> Poll<Result<Moved, Error>>,
     ) -> Poll<Result<Step, Error>> {
         let mut state = self.borrow();
         if let Some(error) = state.listen(slot, cx) {
@@ -102,42 +100,14 @@ impl<R: Role> Shared<R> {
         if state.port(slot).is_blocked() {
             return Poll::Pending;
         }
+        let mut part = std::mem::take(&mut state.part);
         // Without the state: a response may move its request's body along, which reads from it.
         drop(state);
-        let mut taken = self.take_output();
-        let start = taken.out.len();
-        taken.out.extend_from_slice(&[0; DATA_HEAD]);
-        let moved = copy(cx, &mut taken.out, room);
-        let out = &mut taken.out;
-        let mut state = self.borrow();
-        let connection = &mut state.connection;
-        let step = match moved {
-            Poll::Ready(Ok(Moved::Data(bytes))) => {
-                connection.send_data(slot, bytes as usize, false, out);
-                Poll::Ready(Ok(Step { bytes, end: false }))
-            }
-            Poll::Ready(Ok(Moved::Last(bytes))) => {
-                connection.send_data(slot, bytes as usize, true, out);
-                Poll::Ready(Ok(Step { bytes, end: true }))
-            }
-            Poll::Ready(Ok(Moved::Trailers(trailers))) => {
-                out.truncate(start);
-                connection.send_trailers(slot, &trailers, out);
-                Poll::Ready(Ok(Step { bytes: 0, end: true }))
-            }
-            Poll::Ready(Err(error)) => {
-                out.truncate(start);
-                Poll::Ready(Err(error))
-            }
-            Poll::Pending => {
-                out.truncate(start);
-                Poll::Pending
-            }
-        };
-        taken.keep = taken.out.len();
-        drop(state);
-        drop(taken);
+        let moved = next(cx, &mut part, room.min(PIECE));
         let state = &mut *self.borrow();
+        let step = state.append(slot, moved, &mut part);
+        part.clear();
+        state.part = part;
         if !state.out.is_empty() {
             state.appended();
         }
@@ -152,25 +122,29 @@ impl<R: Role> Shared<R> {
     }
 }
 
-/// The output while something is appended that may want the state meanwhile. It comes back in any case, with what
-/// was complete in it: the compression of everything behind it depends on that.
-struct TakenOutput<'a, R: Role> {
-    shared: &'a Shared<R>,
-    out: Vec<u8>,
-    /// Bytes to keep of it.
-    keep: usize,
-}
-
-impl<R: Role> Drop for TakenOutput<'_, R> {
-    fn drop(&mut self) {
-        self.out.truncate(self.keep);
-        let state = &mut *self.shared.borrow();
-        self.out.append(&mut state.out);
-        state.out = std::mem::take(&mut self.out);
-    }
-}
-
 impl<R: Role> State<R> {
+    /// Appends a frame of what was moved into `part`.
+    fn append(
+        &mut self,
+        slot: Slot,
+        moved: Poll<Result<Moved, Error>>,
+        part: &mut net::Output,
+    ) -> Poll<Result<Step, Error>> {
+        let (bytes, end) = match moved {
+            Poll::Ready(Ok(Moved::Data(bytes))) => (bytes, false),
+            Poll::Ready(Ok(Moved::Last(bytes))) => (bytes, true),
+            Poll::Ready(Ok(Moved::Trailers(trailers))) => {
+                self.connection.send_trailers(slot, &trailers, self.out.tail());
+                return Poll::Ready(Ok(Step { bytes: 0, end: true }));
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => return Poll::Pending,
+        };
+        self.connection.send_data(slot, part.len(), end, self.out.tail());
+        self.out.append(part);
+        Poll::Ready(Ok(Step { bytes, end }))
+    }
+
     /// The port of a stream; a new one where there was none.
     pub(crate) fn port(&mut self, slot: Slot) -> &mut Port {
         let index = slot.index();
@@ -188,6 +162,12 @@ impl<R: Role> State<R> {
             task => *task = Some(cx.waker().clone()),
         }
         port.reset
+    }
+
+    /// Gives the buffers back, while nothing waits to be written.
+    pub(crate) fn release_output(&mut self) {
+        self.out.release();
+        self.part.release();
     }
 
     /// Remembers the connection's task, which is about to wait.
@@ -243,8 +223,8 @@ impl<R: Role> State<R> {
         }
         let unread = self.port(slot).waiting();
         let Self { connection, out, .. } = self;
-        connection.passed_on(slot, unread, 0, out);
-        connection.release(slot, out);
+        connection.passed_on(slot, unread, 0, out.tail());
+        connection.release(slot, out.tail());
         *self.port(slot) = Port::default();
         self.pass_turn();
         self.appended();
@@ -260,7 +240,7 @@ impl<R: Role> State<R> {
         let waiting = port.waiting();
         let last = port.ended && waiting == 0 && port.trailers.is_none();
         let before = self.out.len();
-        self.connection.passed_on(slot, data.len(), waiting, &mut self.out);
+        self.connection.passed_on(slot, data.len(), waiting, self.out.tail());
         if self.out.len() > before {
             self.appended();
         }

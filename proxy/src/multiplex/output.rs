@@ -1,24 +1,20 @@
 //! What the streams of a connection have appended, on its way out.
 
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
-
-use tokio::io::AsyncWrite;
 
 use super::{HIGH_WATER, Shared};
 use crate::h2::Role;
-use crate::net::Stream;
+use crate::net::{self, Stream};
 
 /// From so many streams on, what they append waits for what the others are about to append.
 const CROWD: usize = 4;
 
-/// Frames that are being written, and how far.
+/// Frames that are being written.
 #[derive(Default)]
 pub(crate) struct Output {
-    writing: Vec<u8>,
-    written: usize,
-    unflushed: bool,
+    writing: net::Output,
     /// It has waited for a crowd already.
     gathered: bool,
 }
@@ -31,12 +27,12 @@ impl Output {
 
     /// Whether the other side is to take something.
     pub(crate) fn is_busy(&self) -> bool {
-        self.is_writing() || self.unflushed
+        !self.writing.is_flushed()
     }
 
     /// Gives the buffer back, while nothing is being written.
     pub(crate) fn release(&mut self) {
-        self.writing = Vec::new();
+        self.writing.release();
     }
 
     /// Writes what the streams have appended, in a crowd once all of them had the chance to. `progress` is set when a
@@ -71,28 +67,14 @@ impl Output {
         progress: &mut bool,
     ) -> Poll<io::Result<()>> {
         loop {
-            while let Some(rest) = self.writing.get(self.written..).filter(|rest| !rest.is_empty()) {
-                let written = ready!(Pin::new(&mut *stream).poll_write(cx, rest))?;
-                if written == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                }
-                self.written += written;
-                self.unflushed = true;
-                *progress = true;
-            }
-            self.writing.clear();
-            self.written = 0;
+            ready!(self.writing.poll_hand_over(stream, cx, progress))?;
             let state = &mut *shared.borrow();
             if state.out.is_empty() {
                 break;
             }
-            std::mem::swap(&mut state.out, &mut self.writing);
+            self.writing.refill(&mut state.out);
             state.pass_turn();
         }
-        if self.unflushed {
-            ready!(Pin::new(&mut *stream).poll_flush(cx))?;
-            self.unflushed = false;
-        }
-        Poll::Ready(Ok(()))
+        self.writing.poll_write_all(stream, cx, progress)
     }
 }

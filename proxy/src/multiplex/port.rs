@@ -26,19 +26,10 @@ pub(crate) enum Piece {
 impl Piece {
     /// Moves it into an output, as a chunk of its own where the framing asks for it.
     pub(crate) fn into_output(self, output: &mut Output, chunked: bool) -> Moved {
-        self.moved(|data| output.push_body(data, chunked))
-    }
-
-    /// Copies it behind what is in `out`.
-    pub(crate) fn append_to(self, out: &mut Vec<u8>) -> Moved {
-        self.moved(|data| out.extend_from_slice(&data))
-    }
-
-    fn moved(self, take: impl FnOnce(Bytes)) -> Moved {
         match self {
             Self::Data(data, last) => {
                 let bytes = data.len() as u64;
-                take(data);
+                output.push_body(data, chunked);
                 if last { Moved::Last(bytes) } else { Moved::Data(bytes) }
             }
             Self::End(Some(trailers)) => Moved::Trailers(trailers),

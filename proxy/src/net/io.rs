@@ -4,13 +4,13 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
-use bytes::BytesMut;
+use bytes::{BufMut as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 
-use super::{Output, Stream, Watchdog, spare};
+use super::{BLOCK, MUCH, Output, RECORD_ROOM, Stream, Watchdog, spare};
 
-/// Least room for one read of a body: a TLS record, which is read at once.
-const LEAST_READ: usize = 16 << 10;
+/// Most of a body that is read at once from TLS: as many records as there are pieces in a [`BLOCK`].
+const RECORDS: usize = 3 * RECORD_ROOM;
 /// Room on the stack for one read of a head; an idle connection holds no buffer.
 const HEAD_READ: usize = 8 << 10;
 
@@ -22,13 +22,21 @@ pub(crate) struct Io {
     pub(crate) stream: Stream,
     pub(crate) input: BytesMut,
     pub(crate) output: Output,
+    /// The last read has found much.
+    flows: bool,
     /// Patience with the other side; lives as long as the connection, so that its timer is set rarely.
     pub(crate) watchdog: Watchdog,
 }
 
 impl Io {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, input: BytesMut::new(), output: Output::default(), watchdog: Watchdog::default() }
+        Self {
+            stream,
+            input: BytesMut::new(),
+            output: Output::default(),
+            flows: false,
+            watchdog: Watchdog::default(),
+        }
     }
 
     /// Reads what is there into the input by way of the stack: nothing is allocated while nothing comes.
@@ -41,16 +49,39 @@ impl Io {
         Poll::Ready(Ok(buf.filled().len()))
     }
 
-    /// Reads what is there into the input, up to [`BLOCK`](super::BLOCK). Ready with 0 at the end of the stream.
+    /// Reads what is there for another connection, by way of the stack and no buffer of ours. Ready with 0 at the end of the
+    /// stream.
+    pub(crate) fn poll_read_for(
+        &mut self,
+        output: &mut Output,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let mut space = [std::mem::MaybeUninit::uninit(); RECORD_ROOM];
+        let mut buf = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
+        output.tail().extend_from_slice(buf.filled());
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    /// Reads what is there into the input, with room for much where a body is expected or much has come before. Ready with 0
+    /// at the end of the stream.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, body: bool) -> Poll<io::Result<usize>> {
+        let read = ready!(if body || self.flows { self.poll_read_body(cx) } else { self.poll_read_head(cx) });
+        self.flows = matches!(read, Ok(MUCH..));
+        Poll::Ready(read)
+    }
+
+    /// Reads what is there into the input, up to a [`BLOCK`]. Ready with 0 at the end of the stream.
     pub(crate) fn poll_read_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let has_room = self.input.capacity() - self.input.len() >= LEAST_READ;
-        if !has_room && !self.input.try_reclaim(LEAST_READ) {
+        let has_room = self.input.capacity() - self.input.len() >= RECORD_ROOM;
+        if !has_room && !self.input.try_reclaim(RECORD_ROOM) {
             let mut input = spare::take();
             input.extend_from_slice(&self.input);
-            input.reserve(LEAST_READ);
+            input.reserve(RECORD_ROOM);
             self.input = input;
         }
-        pin!(self.stream.read_buf(&mut self.input)).poll(cx)
+        let most = if self.stream.is_tls() { RECORDS } else { BLOCK };
+        pin!(self.stream.read_buf(&mut (&mut self.input).limit(most))).poll(cx)
     }
 
     /// Writes everything that waits; ready when nothing does. `progress` is set when a byte left.

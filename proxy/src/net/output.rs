@@ -77,6 +77,35 @@ impl Output {
         }
     }
 
+    /// Appends everything that waits in another one, which is empty then.
+    pub(crate) fn append(&mut self, other: &mut Self) {
+        for piece in other.queue.drain(..) {
+            self.push(piece);
+        }
+        self.tail.extend_from_slice(other.tail.get(other.written..).unwrap_or_default());
+        other.clear();
+    }
+
+    /// Forgets everything that waits.
+    pub(crate) fn clear(&mut self) {
+        self.queue.clear();
+        self.tail.clear();
+        self.written = 0;
+    }
+
+    /// Takes everything that waits in another one and leaves it these buffers; only while nothing waits here.
+    pub(crate) fn refill(&mut self, other: &mut Self) {
+        std::mem::swap(&mut self.queue, &mut other.queue);
+        std::mem::swap(&mut self.tail, &mut other.tail);
+        std::mem::swap(&mut self.written, &mut other.written);
+    }
+
+    /// Everything that waits, in pieces.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let tail = self.tail.get(self.written..).unwrap_or_default();
+        self.queue.iter().map(Bytes::as_ref).chain((!tail.is_empty()).then_some(tail))
+    }
+
     /// Everything that waits, in pieces.
     pub(crate) fn into_pieces(self) -> impl Iterator<Item = Bytes> {
         let mut tail = Bytes::from(self.tail);
@@ -107,7 +136,7 @@ impl Output {
     }
 
     /// Whether nothing waits, here or in the stream.
-    fn is_flushed(&self) -> bool {
+    pub(crate) fn is_flushed(&self) -> bool {
         self.is_empty() && !self.unflushed
     }
 
@@ -158,9 +187,8 @@ impl Output {
             return Pin::new(stream).poll_write(cx, tail);
         }
         let mut slices = [IoSlice::new(&[]); SLICES];
-        let waiting = self.queue.iter().map(|bytes| bytes.as_ref()).chain([tail]);
         let mut count = 0;
-        for (slot, bytes) in slices.iter_mut().zip(waiting.filter(|bytes| !bytes.is_empty())) {
+        for (slot, bytes) in slices.iter_mut().zip(self.pieces()) {
             *slot = IoSlice::new(bytes);
             count += 1;
         }

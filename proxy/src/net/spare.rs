@@ -7,22 +7,25 @@ use bytes::{Bytes, BytesMut};
 
 use super::BLOCK;
 
-/// Most that a thread keeps: 1.5 MiB.
+/// Room for a [`BLOCK`], or for as many records of TLS, and less than another one behind it: what comes next begins a
+/// buffer of its own.
+const ROOM: usize = BLOCK + (16 << 10);
+/// Most that a thread keeps: 2 MiB.
 const MOST: usize = 32;
 
 thread_local! {
     static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
 }
 
-/// An empty buffer with room for a [`BLOCK`].
+/// An empty buffer with [`ROOM`].
 pub(super) fn take() -> BytesMut {
-    SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| BytesMut::with_capacity(BLOCK))
+    SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| BytesMut::with_capacity(ROOM))
 }
 
 /// Takes a buffer that nobody needs any more, if it is one of these and no part of it is still to be written.
 pub(super) fn keep(mut buffer: BytesMut) {
     buffer.clear();
-    if buffer.try_reclaim(BLOCK) && buffer.capacity() == BLOCK {
+    if buffer.try_reclaim(ROOM) && buffer.capacity() == ROOM {
         SPARE.with_borrow_mut(|spare| {
             if spare.len() < MOST {
                 spare.push(buffer);
@@ -46,14 +49,14 @@ mod tests {
     fn a_buffer_comes_back_once_its_last_piece_is_written() {
         let mut buffer = take();
         let place = buffer.as_ptr();
-        buffer.extend_from_slice(&[1; BLOCK]);
+        buffer.extend_from_slice(&[1; ROOM]);
         let pieces = [buffer.split_to(100).freeze(), buffer.freeze()];
         for piece in pieces {
             assert!(SPARE.with_borrow(Vec::is_empty));
             keep_behind(piece);
         }
         let again = take();
-        assert!(again.as_ptr() == place && again.is_empty() && again.capacity() == BLOCK);
+        assert!(again.as_ptr() == place && again.is_empty() && again.capacity() == ROOM);
         keep(BytesMut::with_capacity(100));
         keep_behind(Bytes::from_static(b"text"));
         assert!(SPARE.with_borrow(Vec::is_empty));

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::TlsStream;
+use super::tls::Session;
 
 /// A connection to a client or an RS.
 pub(crate) enum Stream {
@@ -21,7 +22,7 @@ pub(crate) enum Stream {
 #[derive(Debug)]
 pub(crate) struct Resting {
     tcp: std::net::TcpStream,
-    session: Option<Box<rustls::Connection>>,
+    session: Option<Box<Session>>,
 }
 
 impl Resting {

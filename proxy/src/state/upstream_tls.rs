@@ -40,6 +40,8 @@ impl UpstreamTls {
                 .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&certificate.0)))),
             None => builder.with_no_client_auth(),
         };
+        // Records are ours.
+        config.enable_secret_extraction = true;
         config.alpn_protocols = match protocol {
             Protocol::Http1 => vec![b"http/1.1".to_vec()],
             Protocol::Http2 | Protocol::Grpc => vec![b"h2".to_vec()],

@@ -79,6 +79,8 @@ impl TlsState {
                 config.alpn_protocols.push(acme::ALPN.to_vec());
             }
             config.ignore_client_order = true;
+            // Records are ours.
+            config.enable_secret_extraction = true;
             // Tickets are all there is: what is kept here would be good on this node alone.
             config.session_storage = Arc::new(NoServerSessionStorage {});
             if let Some(settings) = &tls.session_tickets {
@@ -120,11 +122,7 @@ impl TlsState {
     /// # Errors
     /// Where the client leaves or the two cannot agree.
     pub(crate) async fn accept(&self, tcp: TcpStream) -> io::Result<(Box<TlsStream>, Option<Rc<Proof>>)> {
-        if self.guarded.is_none() {
-            return Ok((Box::new(TlsStream::accept(tcp, Arc::clone(&self.config)).await?), None));
-        }
-        let stream = TlsStream::accept_by(tcp, |name| Arc::clone(self.config_for(name))).await?;
-        let stream = Box::new(stream);
+        let stream = Box::new(TlsStream::accept(tcp, |name| Arc::clone(self.config_for(name))).await?);
         let proof = self.prove(stream.server_name(), stream.peer_certificates(), stream.is_resumed());
         Ok((stream, proof.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?))
     }

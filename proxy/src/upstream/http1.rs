@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf as _, BytesMut};
+use bytes::Buf as _;
 use http::{Method, StatusCode};
 
 use super::{OnInterim, Place};
@@ -245,7 +245,7 @@ impl Exchange {
             && io.output.len() < GATHER
         {
             let chunked = *framing == Framing::Chunked;
-            let moved = match body.poll_into(cx, &mut io.output, chunked) {
+            let moved = match body.poll_into(cx, &mut io.output, usize::MAX, chunked) {
                 Poll::Pending => return Ok(Poll::Pending),
                 Poll::Ready(moved) => moved?,
             };
@@ -320,20 +320,21 @@ impl Exchange {
             }
         }
     }
+}
 
-    /// Has the next piece of the body, at most `most` bytes, taken off the input; gives the connection back behind the
-    /// last one.
-    fn poll_moved(
+impl Source for Exchange {
+    fn poll_into(
         &mut self,
         cx: &mut Context<'_>,
+        output: &mut Output,
         most: usize,
-        take: impl FnOnce(&mut BytesMut, usize),
+        chunked: bool,
     ) -> Poll<Result<Moved, Error>> {
         let mut moved = 0;
         match ready!(self.poll_located(cx, most))? {
             Decoded::Data(length) => {
                 if let Some(io) = &mut self.io {
-                    take(&mut io.input, length);
+                    output.push_body_from(&mut io.input, length, chunked);
                     moved = length as u64;
                 }
                 if !self.decoder.is_done() {
@@ -343,31 +344,9 @@ impl Exchange {
             Decoded::Trailers(trailers) => return Poll::Ready(Ok(Moved::Trailers(trailers))),
             Decoded::End | Decoded::NeedMore => {}
         }
+        // Behind the last piece the connection is free again.
         self.give_back();
         Poll::Ready(Ok(Moved::Last(moved)))
-    }
-}
-
-impl Source for Exchange {
-    fn poll_into(
-        &mut self,
-        cx: &mut Context<'_>,
-        output: &mut Output,
-        chunked: bool,
-    ) -> Poll<Result<Moved, Error>> {
-        self.poll_moved(cx, usize::MAX, |input, length| output.push_body_from(input, length, chunked))
-    }
-
-    fn poll_copy(
-        &mut self,
-        cx: &mut Context<'_>,
-        out: &mut Vec<u8>,
-        most: usize,
-    ) -> Poll<Result<Moved, Error>> {
-        self.poll_moved(cx, most, |input, length| {
-            out.extend_from_slice(input.get(..length).unwrap_or_default());
-            input.advance(length);
-        })
     }
 
     fn length(&self) -> Option<u64> {

@@ -424,10 +424,9 @@ impl Sent {
     /// Appends everything behind the head.
     fn send<R: Role>(&self, connection: &mut Connection<R>, slot: Slot, out: &mut Vec<u8>) {
         for (number, piece) in self.pieces.iter().enumerate() {
-            out.extend_from_slice(&[0; DATA_HEAD]);
-            out.extend_from_slice(piece);
             let end = !self.trailers && number + 1 == self.pieces.len();
             connection.send_data(slot, piece.len(), end, out);
+            out.extend_from_slice(piece);
         }
         if self.trailers {
             connection.send_trailers(slot, &head_of(&[("sum", "1")]).headers, out);

@@ -99,8 +99,8 @@ fn a_client_that_is_of_use_is_not_cut_off() {
         let stream = 2 * round + 1;
         let slot = wire.open(get(stream));
         wire.connection.send_head(slot, &head, &Headers::new(), false, &mut wire.out);
-        wire.out.resize(wire.out.len() + DATA_HEAD + 1, 0);
         wire.connection.send_data(slot, 1, false, &mut wire.out);
+        wire.out.push(0);
         // Each response is given up, after two updates and a priority.
         wire.good([update(0, 1), update(stream, 1), frame(0x10, 0, 0, "u=1"), reset(stream)].concat());
         wire.connection.release(slot, &mut wire.out);

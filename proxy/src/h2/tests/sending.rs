@@ -35,9 +35,8 @@ fn responses() {
             .map(|(n, v)| (n.into(), v.into()));
         assert_eq!(fields, expected);
 
-        wire.out.extend_from_slice(&[0; DATA_HEAD]);
-        wire.out.extend_from_slice(b"abc");
         wire.connection.send_data(slot, 3, false, &mut wire.out);
+        wire.out.extend_from_slice(b"abc");
         let mut trailers = Headers::new();
         trailers.append("X-Sum", "3");
         wire.connection.send_trailers(slot, &trailers, &mut wire.out);
@@ -69,8 +68,6 @@ fn responses() {
 #[test]
 fn windows_for_what_is_sent() {
     let send = |wire: &mut Wire, slot, bytes: usize| {
-        wire.out.extend_from_slice(&[0; DATA_HEAD]);
-        wire.out.resize(wire.out.len() + bytes, 0);
         wire.connection.send_data(slot, bytes, false, &mut wire.out);
         wire.out.clear();
     };

@@ -146,16 +146,14 @@ impl<'a> Driver<'a> {
         self.io.release();
         let state = &mut *self.shared.borrow();
         if state.connection.open_streams() == 0 && state.out.is_empty() {
-            state.out = Vec::new();
+            state.release_output();
             self.output.release();
         }
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        match self.shared.borrow().connection.receives_content() {
-            true => self.io.poll_read_body(cx),
-            false => self.io.poll_read_head(cx),
-        }
+        let receives_content = self.shared.borrow().connection.receives_content();
+        self.io.poll_read(cx, receives_content)
     }
 
     /// Takes every frame off the input that is there.
@@ -170,7 +168,7 @@ impl<'a> Driver<'a> {
             if out.len() >= FULL {
                 return Ok(());
             }
-            match connection.receive(input, out) {
+            match connection.receive(input, out.tail()) {
                 Ok(Event::NeedMore) => return Ok(()),
                 Ok(Event::Head(Asked::Request { slot, head, ended, length, expects })) => {
                     self.requests_left = self.requests_left.saturating_sub(1);
@@ -198,7 +196,7 @@ impl<'a> Driver<'a> {
                 Ok(Event::ConnectionWindow) => state.pass_turn(),
                 Ok(Event::Alive) => {}
                 Err(error) => {
-                    connection.fail(error, out);
+                    connection.fail(error, out.tail());
                     return Err(Over);
                 }
             }
@@ -242,7 +240,7 @@ impl<'a> Driver<'a> {
         self.left = true;
         self.waiting = Waiting::Nothing;
         let State { connection, out, .. } = &mut *self.shared.borrow();
-        connection.leave(out);
+        connection.leave(out.tail());
     }
 
     fn has_left(&self) -> bool {
@@ -262,15 +260,15 @@ impl<'a> Driver<'a> {
             let State { connection, out, .. } = &mut *self.shared.borrow();
             match waiting {
                 Waiting::Sign => {
-                    connection.ask_alive(out);
+                    connection.ask_alive(out.tail());
                     self.waiting = Waiting::Answer;
                     self.io.watchdog.feed(clock::now(), ANSWER);
                 }
                 Waiting::Request if !self.left => {
                     self.left = true;
-                    connection.leave(out);
+                    connection.leave(out.tail());
                 }
-                Waiting::Goodbye => connection.leave_now(out),
+                Waiting::Goodbye => connection.leave_now(out.tail()),
                 Waiting::Nothing | Waiting::Room | Waiting::Head | Waiting::Request | Waiting::Answer => {
                     return Poll::Ready(());
                 }
@@ -307,7 +305,7 @@ fn content(state: &mut State<Server>, slot: Slot, input: &mut BytesMut, bytes: u
         Some(left) => {
             *left = left.saturating_sub(bytes);
             let State { connection, out, .. } = state;
-            connection.passed_on(slot, bytes, 0, out);
+            connection.passed_on(slot, bytes, 0, out.tail());
         }
     }
     state.port(slot).wake();

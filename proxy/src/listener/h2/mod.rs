@@ -11,7 +11,7 @@ use super::handler::Handler;
 use crate::drain::Draining;
 use crate::h2::{Connection, Limits as Codec};
 use crate::multiplex::Shared;
-use crate::net::Stream;
+use crate::net::{Output, Stream};
 use crate::state::Limits;
 
 use self::driver::Driver;
@@ -44,8 +44,9 @@ pub(super) async fn serve<H: Handler + 'static>(
         largest_window: LARGEST_WINDOW,
         head: limits.codec.clone(),
     };
-    let mut out = Vec::new();
-    let shared = Shared::new(Connection::new(codec, &mut out), out);
+    let mut out = Output::default();
+    let codec = Connection::new(codec, out.tail());
+    let shared = Shared::new(codec, out);
     let streams =
         Streams { handler, connection, shared: Rc::clone(&shared), limits: Rc::new(limits.clone()) };
     Driver::new(stream, shared, limits, draining).run(&streams).await;

@@ -155,7 +155,7 @@ impl Stream {
             Err(error) => {
                 let code = if error == Error::ClientTimeout { Code::Cancel } else { Code::Internal };
                 let State { connection, out, .. } = &mut *self.shared.borrow();
-                connection.reset(self.slot, code, out);
+                connection.reset(self.slot, code, out.tail());
             }
         }
     }
@@ -200,14 +200,14 @@ impl Stream {
             return Err(error);
         }
         let State { connection, out, .. } = state;
-        connection.send_head(self.slot, &response.head, &extra, end, out);
+        connection.send_head(self.slot, &response.head, &extra, end, out.tail());
         state.appended();
         Ok(end)
     }
 
     /// Appends a frame of content, or waits until there is some and it may be sent.
     pub(super) fn poll_send(&self, cx: &mut Context<'_>, body: &mut Body) -> Poll<Result<Step, Error>> {
-        self.shared.poll_send(self.slot, cx, |cx, out, most| body.poll_copy(cx, out, most))
+        self.shared.poll_send(self.slot, cx, |cx, part, most| body.poll_into(cx, part, most, false))
     }
 
     /// Keeps the rest of a request's body for a moment behind its response.
@@ -221,7 +221,7 @@ impl Stream {
             port.discard = Some(LINGER_BYTES);
             let unread = port.clear();
             let State { connection, out, .. } = state;
-            connection.passed_on(self.slot, unread, 0, out);
+            connection.passed_on(self.slot, unread, 0, out.tail());
             state.appended();
         }
         let over = poll_fn(|cx| {
@@ -232,6 +232,6 @@ impl Stream {
         });
         let _ = tokio::time::timeout(LINGER, over).await;
         let State { connection, out, .. } = &mut *self.shared.borrow();
-        connection.reset(self.slot, Code::NoError, out);
+        connection.reset(self.slot, Code::NoError, out.tail());
     }
 }

@@ -65,18 +65,10 @@ impl Source for RequestBody {
         &mut self,
         cx: &mut Context<'_>,
         output: &mut Output,
+        most: usize,
         chunked: bool,
     ) -> Poll<Result<Moved, Error>> {
-        self.poll_piece(cx, usize::MAX, |data| output.push_body(data, chunked))
-    }
-
-    fn poll_copy(
-        &mut self,
-        cx: &mut Context<'_>,
-        out: &mut Vec<u8>,
-        most: usize,
-    ) -> Poll<Result<Moved, Error>> {
-        self.poll_piece(cx, most, |data| out.extend_from_slice(&data))
+        self.poll_piece(cx, most, |data| output.push_body(data, chunked))
     }
 
     fn length(&self) -> Option<u64> {

@@ -287,7 +287,7 @@ impl<H: Handler> Stream<H> {
         body: &mut Body,
     ) -> Poll<Result<(u64, bool), Error>> {
         let mut output = Output::default();
-        let moved = ready!(body.poll_into(cx, &mut output, false))?;
+        let moved = ready!(body.poll_into(cx, &mut output, usize::MAX, false))?;
         let sender = &mut *self.sender.borrow_mut();
         Poll::Ready(Ok(match moved {
             Moved::Data(bytes) | Moved::Last(bytes) => {

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::h1;
-use crate::h2::{Answered, Client, Connection, DATA_HEAD, Event, Limits};
+use crate::h2::{Answered, Client, Connection, Event, Limits};
 use crate::message::{Headers, RequestHead, ResponseHead};
 use crate::net::{Io, Stream};
 
@@ -34,9 +34,8 @@ pub(crate) async fn ask(stream: Stream, head: &RequestHead, content: &[u8]) -> O
     let mut connection = Connection::connect(limits, &mut out);
     let slot = connection.open(head, scheme, None, content.is_empty(), &mut out)?;
     if !content.is_empty() {
-        out.extend_from_slice(&[0; DATA_HEAD]);
-        out.extend_from_slice(content);
         connection.send_data(slot, content.len(), true, &mut out);
+        out.extend_from_slice(content);
     }
     let mut answer = Answer::default();
     loop {

@@ -87,7 +87,7 @@ impl Driver {
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let receives_content = self.link.shared.borrow().connection.receives_content();
-        if receives_content { self.io.poll_read_body(cx) } else { self.io.poll_read_head(cx) }
+        self.io.poll_read(cx, receives_content)
     }
 
     /// Takes every frame off the input that is there.
@@ -95,7 +95,7 @@ impl Driver {
         let input = &mut self.io.input;
         let state = &mut *self.link.shared.borrow();
         while state.out.len() < FULL {
-            match state.connection.receive(input, &mut state.out) {
+            match state.connection.receive(input, state.out.tail()) {
                 Ok(Event::NeedMore) => return Ok(()),
                 Ok(Event::Head(answered)) => take_head(state, answered),
                 Ok(Event::Data { slot, bytes }) => {
@@ -118,7 +118,7 @@ impl Driver {
                 Ok(Event::ConnectionWindow) => state.pass_turn(),
                 Ok(Event::Alive) => {}
                 Err(error) => {
-                    state.connection.fail(error, &mut state.out);
+                    state.connection.fail(error, state.out.tail());
                     return Err(Error::UpstreamH2);
                 }
             }
@@ -131,7 +131,7 @@ impl Driver {
         self.io.release();
         let state = &mut *self.link.shared.borrow();
         if state.connection.open_streams() == 0 && state.out.is_empty() {
-            state.out = Vec::new();
+            state.release_output();
             self.output.release();
         }
     }
@@ -153,7 +153,7 @@ impl Driver {
             ready!(self.io.watchdog.poll_expired(cx));
         }
         let state = &mut *self.link.shared.borrow();
-        state.connection.leave_now(&mut state.out);
+        state.connection.leave_now(state.out.tail());
         Poll::Ready(Error::UpstreamClosed)
     }
 }
@@ -172,7 +172,7 @@ fn take_head(state: &mut State<Client>, answered: Answered) {
             port.interim_count += 1;
             match port.interim_count > INTERIM {
                 true => {
-                    state.connection.reset(slot, Code::EnhanceYourCalm, &mut state.out);
+                    state.connection.reset(slot, Code::EnhanceYourCalm, state.out.tail());
                     reset(state, slot, Error::UpstreamInterim);
                 }
                 false => port.wake(),

@@ -71,7 +71,7 @@ impl Stream {
         } else if !state.connection.takes(head) {
             Err(Error::Head(HeadError::HeadTooLarge))
         } else {
-            let opened = state.connection.open(head, link.scheme, length, end, &mut state.out);
+            let opened = state.connection.open(head, link.scheme, length, end, state.out.tail());
             state.appended();
             opened.ok_or(Error::UpstreamRefused)
         };
@@ -198,7 +198,7 @@ impl Exchange {
             if shared.borrow().port(slot).reset.is_some() {
                 return Ok(Poll::Ready(()));
             }
-            match shared.poll_send(slot, cx, |cx, out, most| upload.poll_copy(cx, out, most)) {
+            match shared.poll_send(slot, cx, |cx, part, most| upload.poll_into(cx, part, most)) {
                 Poll::Pending => return Ok(Poll::Pending),
                 Poll::Ready(step) => {
                     step?;
@@ -282,18 +282,10 @@ impl Source for Exchange {
         &mut self,
         cx: &mut Context<'_>,
         output: &mut Output,
+        most: usize,
         chunked: bool,
     ) -> Poll<Result<Moved, Error>> {
-        Poll::Ready(Ok(ready!(self.poll_piece(cx, usize::MAX))?.into_output(output, chunked)))
-    }
-
-    fn poll_copy(
-        &mut self,
-        cx: &mut Context<'_>,
-        out: &mut Vec<u8>,
-        most: usize,
-    ) -> Poll<Result<Moved, Error>> {
-        Poll::Ready(Ok(ready!(self.poll_piece(cx, most))?.append_to(out)))
+        Poll::Ready(Ok(ready!(self.poll_piece(cx, most))?.into_output(output, chunked)))
     }
 
     fn length(&self) -> Option<u64> {

@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::h1;
 use crate::h2::{Client, Connection, Limits};
 use crate::multiplex::Shared;
-use crate::net::{Io, Stream};
+use crate::net::{Io, Output, Stream};
 
 /// Requests at a time on one connection, where the RS takes so many.
 const STREAMS: u32 = 100;
@@ -183,9 +183,10 @@ fn begin(stream: Stream, wanted: &Wanted) -> Rc<Link> {
     };
     // Without a copy of the socket nobody can tell, and the connection is used as if there were no tunnel.
     let socket = wanted.in_tunnel.then(|| socket2::SockRef::from(stream.tcp()).try_clone().ok()).flatten();
-    let mut out = Vec::new();
+    let mut out = Output::default();
+    let connection = Connection::connect(limits(), out.tail());
     let link = Rc::new(Link {
-        shared: Shared::new(Connection::connect(limits(), &mut out), out),
+        shared: Shared::new(connection, out),
         scheme,
         gone: Cell::new(false),
         retired: Cell::new(false),

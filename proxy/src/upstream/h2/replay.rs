@@ -39,18 +39,18 @@ impl Replay {
         self.length
     }
 
-    /// As [`Body::poll_copy`].
-    pub(super) fn poll_copy(
+    /// As [`Body::poll_into`]; nothing else is in `part`.
+    pub(super) fn poll_into(
         &mut self,
         cx: &mut Context<'_>,
-        out: &mut Vec<u8>,
+        part: &mut Output,
         most: usize,
     ) -> Poll<Result<Moved, Error>> {
-        let before = out.len();
-        let moved = ready!(self.body.poll_copy(cx, out, most))?;
-        let piece = out.get(before..).unwrap_or_default();
+        let moved = ready!(self.body.poll_into(cx, part, most, false))?;
         match &mut self.kept {
-            Some(kept) if kept.len() + piece.len() <= KEPT => kept.extend_from_slice(piece),
+            Some(kept) if kept.len() + part.len() <= KEPT => {
+                part.pieces().for_each(|piece| kept.extend_from_slice(piece))
+            }
             kept => *kept = None,
         }
         self.end = match &moved {
@@ -105,25 +105,15 @@ impl Source for Again {
         &mut self,
         cx: &mut Context<'_>,
         output: &mut Output,
+        most: usize,
         chunked: bool,
     ) -> Poll<Result<Moved, Error>> {
-        let Some((piece, moved)) = self.next(usize::MAX) else {
-            return self.body.poll_into(cx, output, chunked);
+        let Some((piece, moved)) = self.next(most) else {
+            return self.body.poll_into(cx, output, most, chunked);
         };
         if !piece.is_empty() {
             output.push_body(piece, chunked);
         }
-        Poll::Ready(Ok(moved))
-    }
-
-    fn poll_copy(
-        &mut self,
-        cx: &mut Context<'_>,
-        out: &mut Vec<u8>,
-        most: usize,
-    ) -> Poll<Result<Moved, Error>> {
-        let Some((piece, moved)) = self.next(most) else { return self.body.poll_copy(cx, out, most) };
-        out.extend_from_slice(&piece);
         Poll::Ready(Ok(moved))
     }
 
@@ -142,15 +132,12 @@ mod tests {
     struct Pieces(Vec<Vec<u8>>, Option<Headers>);
 
     impl Source for Pieces {
-        fn poll_into(&mut self, _: &mut Context<'_>, _: &mut Output, _: bool) -> Poll<Result<Moved, Error>> {
-            unreachable!("copied")
-        }
-
-        fn poll_copy(
+        fn poll_into(
             &mut self,
             _: &mut Context<'_>,
-            out: &mut Vec<u8>,
+            output: &mut Output,
             most: usize,
+            chunked: bool,
         ) -> Poll<Result<Moved, Error>> {
             if self.0.is_empty() {
                 return Poll::Ready(Ok(self.1.take().map_or(Moved::Last(0), Moved::Trailers)));
@@ -159,8 +146,9 @@ mod tests {
             if piece.len() > most {
                 self.0.insert(0, piece.split_off(most));
             }
-            out.extend_from_slice(&piece);
-            Poll::Ready(Ok(Moved::Data(piece.len() as u64)))
+            let length = piece.len() as u64;
+            output.push_body(piece.into(), chunked);
+            Poll::Ready(Ok(Moved::Data(length)))
         }
 
         fn length(&self) -> Option<u64> {
@@ -169,10 +157,13 @@ mod tests {
     }
 
     fn step(
-        copy: impl FnOnce(&mut Context<'_>, &mut Vec<u8>) -> Poll<Result<Moved, Error>>,
+        next: impl FnOnce(&mut Context<'_>, &mut Output) -> Poll<Result<Moved, Error>>,
         out: &mut Vec<u8>,
     ) -> Moved {
-        match copy(&mut Context::from_waker(Waker::noop()), out) {
+        let mut part = Output::default();
+        let moved = next(&mut Context::from_waker(Waker::noop()), &mut part);
+        part.pieces().for_each(|piece| out.extend_from_slice(piece));
+        match moved {
             Poll::Ready(Ok(moved)) => moved,
             other => panic!("{other:?}"),
         }
@@ -189,13 +180,13 @@ mod tests {
                 let mut sent = Vec::new();
                 for _ in 0..steps {
                     if !replay.is_sent() {
-                        step(|cx, out| replay.poll_copy(cx, out, 2), &mut sent);
+                        step(|cx, part| replay.poll_into(cx, part, 2), &mut sent);
                     }
                 }
                 let mut again = replay.again().unwrap();
                 let mut out = Vec::new();
                 let end = loop {
-                    match step(|cx, out| again.poll_copy(cx, out, 2), &mut out) {
+                    match step(|cx, part| again.poll_into(cx, part, 2, false), &mut out) {
                         Moved::Data(_) => {}
                         Moved::Last(_) => break None,
                         Moved::Trailers(trailers) => break Some(trailers),
@@ -210,10 +201,10 @@ mod tests {
     fn a_large_body_does_not_come_again() {
         let body = || Body::full(vec![b'x'; KEPT + 1]);
         let mut replay = Replay::new(body());
-        step(|cx, out| replay.poll_copy(cx, out, KEPT), &mut Vec::new());
+        step(|cx, part| replay.poll_into(cx, part, KEPT), &mut Vec::new());
         assert!(replay.again().is_some());
         let mut replay = Replay::new(body());
-        step(|cx, out| replay.poll_copy(cx, out, usize::MAX), &mut Vec::new());
+        step(|cx, part| replay.poll_into(cx, part, usize::MAX), &mut Vec::new());
         assert!(replay.is_sent() && replay.again().is_none());
     }
 }
