@@ -1,5 +1,6 @@
 //! How TLS is spoken with clients: one of several certificates, versions and key exchange, sessions that are taken up again.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::harness::{Case, Client, Need, Origin, Program, Request, Setup, Tls};
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::needing("tls::several_certificates_for_one_name", &[Need::Openssl], several),
+        Case::needing("tls::keys_are_renewed_when_a_client_wants", &[Need::Openssl], renewed),
         Case::new("tls::policies_and_oldest_versions", policies),
         Case::new("tls::post_quantum_key_exchange", post_quantum),
         Case::new("tls::nodes_with_one_secret_take_each_others_tickets", shared),
@@ -115,6 +117,39 @@ routes: [{domains: ["*"], rules: [{url: /, pool: rs}]}]
     for (host, status) in [("x.w.test", 200), ("late.test", 421), ("Y.w.test", 200)] {
         assert_eq!(client.ask(&Request::get(host, "/")).status, status, "{host}");
     }
+}
+
+/// `K` of `openssl s_client` renews the client's keys and asks for new ones of ours (RFC 8446 4.6.3).
+fn renewed() {
+    let origin = Origin::named("rs");
+    let yaml = r#"
+listeners: [{name: https, address: "127.0.0.1:0", tls: {development: {}}}]
+pools: [{name: rs, servers: [{address: "<rs>"}], health_check: {type: off}}]
+routes: [{domains: ["*"], rules: [{url: /, pool: rs}]}]
+"#;
+    let program = Setup::new(yaml).put("rs", origin.address()).start();
+    let mut client = Command::new("openssl")
+        .args(["s_client", "-connect", &program.listener("https").to_string(), "-tls1_3", "-msg"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = client.stdin.take().unwrap();
+    let mut lines = BufReader::new(client.stdout.take().unwrap()).lines().map(Result::unwrap);
+    for turn in 0..3 {
+        // It takes a letter for a command only where nothing else is read with it.
+        stdin.write_all(b"K\n").unwrap();
+        let sent =
+            lines.find(|line| line.starts_with(">>> TLS 1.3, Handshake") && line.contains("KeyUpdate"));
+        assert!(sent.is_some(), "{turn}");
+        stdin.write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").unwrap();
+        let mut answer = lines.by_ref().take_while(|line| line != "HTTP/1.1 200 OK");
+        assert!(answer.any(|line| line.starts_with("<<<") && line.contains("KeyUpdate")), "{turn}");
+        assert!(answer.all(|line| !line.contains("Alert")));
+    }
+    drop(stdin);
+    assert!(client.wait().unwrap().success());
 }
 
 fn policies() {

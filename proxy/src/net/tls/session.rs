@@ -51,6 +51,10 @@ pub(crate) struct Session {
     /// The beginning of a handshake message, of which the rest comes in further records.
     message: Vec<u8>,
     patience: u8,
+    /// The other side has new keys, and wants us to have as well.
+    owes_keys: bool,
+    /// The other side has wanted to begin anew, and was told that there is no such thing.
+    has_declined: bool,
     /// The other side has said that nothing follows.
     ended: bool,
     failed: bool,
@@ -85,6 +89,8 @@ impl Session {
             out,
             message: Vec::new(),
             patience: PATIENCE,
+            owes_keys: false,
+            has_declined: false,
             ended: false,
             failed: false,
         })
@@ -205,6 +211,7 @@ impl Session {
             }
             let Some((body, behind)) = behind.split_at_checked(length) else { break };
             rest = behind;
+            self.tired()?;
             self.message(kind, body, rest.is_empty())?;
         }
         self.message = rest.to_vec();
@@ -219,7 +226,7 @@ impl Session {
                 .handle_new_session_ticket(body)
                 .map_err(|error| Fault::Ours(AlertDescription::DecodeError, error)),
             (message::CLIENT_HELLO, Keeper::Server(_)) | (message::HELLO_REQUEST, Keeper::Client(_))
-                if !self.is_tls13 =>
+                if !self.is_tls13 && !std::mem::replace(&mut self.has_declined, true) =>
             {
                 // Keys are not negotiated again (RFC 5246 7.2.2).
                 let alert = [WARNING, AlertDescription::NoRenegotiation.into()];
@@ -241,14 +248,14 @@ impl Session {
             Keeper::Client(kernel) => kernel.update_rx_secret(),
         };
         self.receive = Direction::new(ProtocolVersion::TLSv1_3, secrets?)?;
-        if wants_ours {
-            self.renew()?;
-        }
+        // Ours come with the next content: whoever only asks for them costs nothing that would have to wait.
+        self.owes_keys |= wants_ours;
         Ok(())
     }
 
     /// Tells the other side that new keys follow, and takes them.
     fn renew(&mut self) -> Result<(), Error> {
+        self.owes_keys = false;
         self.seal(kind::HANDSHAKE, &[message::KEY_UPDATE, 0, 0, 1, 0], &[])?;
         self.renew_own()
     }
@@ -265,8 +272,11 @@ impl Session {
     /// Seals what is in these pieces until there is a [`BLOCK`] of records; how much it was.
     ///
     /// # Errors
-    /// Where the keys are used up and there are no others.
+    /// Where the keys are used up and there are no others, or the session is over.
     pub(super) fn write(&mut self, bufs: &[IoSlice<'_>]) -> Result<usize, Error> {
+        if self.failed {
+            return Err(Error::General("the session has failed".into()));
+        }
         let mut pieces = bufs.iter().map(|buf| &**buf).filter(|buf| !buf.is_empty()).peekable();
         let mut taken = 0;
         while let Some(mut piece) = pieces.next() {
@@ -287,7 +297,7 @@ impl Session {
     }
 
     fn seal_content(&mut self, content: &[u8], extra: &[u8]) -> Result<(), Error> {
-        if self.send.sequence() >= self.limit.saturating_sub(RESERVE) {
+        if self.owes_keys || self.send.sequence() >= self.limit.saturating_sub(RESERVE) {
             if !self.is_tls13 {
                 return Err(Error::EncryptError);
             }

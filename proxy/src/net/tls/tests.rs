@@ -214,6 +214,39 @@ fn a_session_of_tls_12_ends_with_its_keys() {
     });
 }
 
+/// Whoever asks again and again for new keys, or to begin anew, and takes no answer, fills no memory here.
+#[test]
+fn questions_without_end_leave_nothing_behind() {
+    block_on(async {
+        let (mut server, mut client) = pair(&[provider::cipher_suite::TLS13_AES_128_GCM_SHA256]).await;
+        let mut content = [0; 10];
+        for _ in 0..200 {
+            client.session.seal(kind::HANDSHAKE, &[KEY_UPDATE, 0, 0, 1, 1], &[]).unwrap();
+            client.session.renewed();
+            client.write_all(b"ten bytes.").await.unwrap();
+            client.flush().await.unwrap();
+            server.read_exact(&mut content).await.unwrap();
+            assert!(server.session.out().is_empty());
+        }
+        server.write_all(b"one answer").await.unwrap();
+        server.flush().await.unwrap();
+        client.read_exact(&mut content).await.unwrap();
+        assert_eq!(&content, b"one answer");
+
+        let (mut server, mut client) =
+            pair(&[provider::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256]).await;
+        for _ in 0..2 {
+            client.session.seal(kind::HANDSHAKE, &[1, 0, 0, 0], &[]).unwrap();
+            client.flush().await.unwrap();
+            client.write_all(b"ten bytes.").await.unwrap();
+            client.flush().await.unwrap();
+        }
+        server.read_exact(&mut content).await.unwrap();
+        server.read_exact(&mut content).await.unwrap_err();
+        server.write_all(b"too late").await.unwrap_err();
+    });
+}
+
 /// What one side says to the other, and what the other makes of it: the alert that it answers with.
 async fn answer_to(say: impl FnOnce(&mut Session)) -> Option<AlertDescription> {
     let (mut server, mut client) = pair(&[provider::cipher_suite::TLS13_AES_128_GCM_SHA256]).await;
