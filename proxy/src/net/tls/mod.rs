@@ -175,6 +175,10 @@ impl TlsStream {
     fn take_in(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
         let length = self.opened.len().min(buf.remaining());
         buf.put_slice(&self.opened.split_to(length));
+        if self.opened.is_empty() {
+            // Its memory goes with it.
+            self.opened = BytesMut::new();
+        }
         let mut rest = self.ahead.as_ref();
         let result = open(&mut self.session, &mut rest, buf, &mut self.opened);
         let used = self.ahead.len() - rest.len();
@@ -214,21 +218,21 @@ fn open(
 ) -> io::Result<()> {
     let before = buf.filled().len();
     while buf.remaining() > 0 && opened.is_empty() {
-        let Some((head, fragment, rest)) = session.next_record(input).map_err(broken)? else { break };
-        let room = session.room(&head);
+        let Some(record) = session.next_record(input).map_err(broken)? else { break };
+        let room = session.room(&record);
         if room <= buf.remaining() {
-            let length = session.open(&head, fragment, buf.initialize_unfilled_to(room)).map_err(broken)?;
+            let length = session.open(&record, buf.initialize_unfilled_to(room)).map_err(broken)?;
             buf.advance(length);
         } else if buf.filled().len() > before {
             break;
         } else {
             let mut content = BytesMut::zeroed(room);
-            let length = session.open(&head, fragment, &mut content).map_err(broken)?;
+            let length = session.open(&record, &mut content).map_err(broken)?;
             content.truncate(length);
             buf.put_slice(&content.split_to(length.min(buf.remaining())));
             *opened = content;
         }
-        *input = rest;
+        *input = record.rest;
     }
     Ok(())
 }

@@ -46,7 +46,7 @@ impl Sealed {
     }
 
     fn grow(&mut self, length: usize) {
-        if length < MUCH || length > LARGE || self.bytes.len() >= LARGE {
+        if !(MUCH..=LARGE).contains(&length) || self.bytes.len() >= LARGE {
             return self.bytes.resize(length, 0);
         }
         let mut large = SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; LARGE]);

@@ -33,6 +33,13 @@ mod message {
 const WARNING: u8 = 1;
 const FATAL: u8 = 2;
 
+/// A record, and what is behind it.
+pub(super) struct Record<'a> {
+    head: Head,
+    fragment: &'a [u8],
+    pub(super) rest: &'a [u8],
+}
+
 /// What rustls keeps of a connection.
 pub(super) enum Keeper {
     Server(KernelConnection<ServerConnectionData>),
@@ -115,10 +122,7 @@ impl Session {
     ///
     /// # Errors
     /// Where it is longer than any may be.
-    pub(super) fn next_record<'a>(
-        &mut self,
-        input: &'a [u8],
-    ) -> Result<Option<(Head, &'a [u8], &'a [u8])>, Error> {
+    pub(super) fn next_record<'a>(&mut self, input: &'a [u8]) -> Result<Option<Record<'a>>, Error> {
         if self.ended {
             return Ok(None);
         }
@@ -127,22 +131,22 @@ impl Session {
         };
         let behind = input.get(HEAD..).unwrap_or_default();
         let parts = behind.split_at_checked(head.fragment);
-        Ok(parts.map(|(fragment, rest)| (head, fragment, rest)))
+        Ok(parts.map(|(fragment, rest)| Record { head, fragment, rest }))
     }
 
     /// Room that is needed to open a record.
-    pub(super) fn room(&self, head: &Head) -> usize {
-        self.receive.room(head)
+    pub(super) fn room(&self, record: &Record<'_>) -> usize {
+        self.receive.room(&record.head)
     }
 
-    /// Opens the fragment of a record into `room`, of the size that [`Self::room`] says, and returns how much of it is
+    /// Opens a record into `room`, of the size that [`Self::room`] says, and returns how much of it is
     /// content.
     ///
     /// # Errors
     /// Where the other side does what it may not, or says that it gives up. It has been told why then, in what waits to
     /// leave.
-    pub(super) fn open(&mut self, head: &Head, fragment: &[u8], room: &mut [u8]) -> Result<usize, Error> {
-        self.try_open(head, fragment, room).map_err(|fault| self.fail(fault))
+    pub(super) fn open(&mut self, record: &Record<'_>, room: &mut [u8]) -> Result<usize, Error> {
+        self.try_open(record, room).map_err(|fault| self.fail(fault))
     }
 
     /// The session is over; the other side is told why, once.
@@ -160,8 +164,8 @@ impl Session {
         error
     }
 
-    fn try_open(&mut self, head: &Head, fragment: &[u8], room: &mut [u8]) -> Result<usize, Fault> {
-        let opened = self.receive.open(head, fragment, room)?;
+    fn try_open(&mut self, record: &Record<'_>, room: &mut [u8]) -> Result<usize, Fault> {
+        let opened = self.receive.open(&record.head, record.fragment, room)?;
         let content = room.get(..opened.length).unwrap_or_default();
         if opened.kind == kind::APPLICATION_DATA && self.message.is_empty() {
             match opened.length {
@@ -306,10 +310,12 @@ impl Session {
         self.seal(kind::APPLICATION_DATA, content, extra)
     }
 
-    /// Tells the other side that nothing follows.
+    /// Tells the other side that nothing follows, unless it knows that the session is over.
     pub(super) fn say_goodbye(&mut self) {
-        // Without keys nothing can be said.
-        let _ = self.seal(kind::ALERT, &[WARNING, AlertDescription::CloseNotify.into()], &[]);
+        if !self.failed {
+            // Without keys nothing can be said.
+            let _ = self.seal(kind::ALERT, &[WARNING, AlertDescription::CloseNotify.into()], &[]);
+        }
     }
 
     pub(super) fn seal(&mut self, kind: u8, content: &[u8], extra: &[u8]) -> Result<(), Error> {

@@ -270,7 +270,8 @@ async fn answer_to(say: impl FnOnce(&mut Session)) -> Option<AlertDescription> {
 #[test]
 fn what_is_out_of_place_is_answered_with_an_alert() {
     let update = [KEY_UPDATE, 0, 0, 1, 0];
-    let records: [(&str, &[(u8, &[u8])], Option<AlertDescription>); 12] = [
+    type Row<'a> = (&'a str, &'a [(u8, &'a [u8])], Option<AlertDescription>);
+    let records: [Row<'_>; 12] = [
         ("padding alone", &[(0, b"")], Some(AlertDescription::UnexpectedMessage)),
         ("no such type", &[(99, b"x")], Some(AlertDescription::UnexpectedMessage)),
         ("change_cipher_spec", &[(20, &[1])], Some(AlertDescription::UnexpectedMessage)),
