@@ -134,9 +134,10 @@ fn serve(
     let standing = succession.succeed()?;
     sockets::steer(&served, &copies, workers);
     proxy.open();
-    say(&format!("ready, {workers} workers"));
     let watched = runtime.block_on(async {
+        // Whoever hears that this one is ready may start the next one.
         let heir = standing.offer(copies, names);
+        say(&format!("ready, {workers} workers"));
         let program = Program { proxy: &proxy, path, process: &config.process, carrier: carrier.as_deref() };
         program.watch(signals, heir, stop_demo, (drain, renewal)).await
     });

@@ -85,11 +85,11 @@ impl Direction {
             if to.output.len() >= HIGH_WATER {
                 return Ok(Poll::Pending);
             }
-            match from.poll_read_for(&mut to.output, cx) {
+            match from.poll_read_head(cx) {
                 Poll::Ready(Ok(0)) => self.ended = true,
-                Poll::Ready(Ok(bytes)) => {
+                Poll::Ready(Ok(_)) => {
                     *progress = true;
-                    self.moved += bytes as u64;
+                    self.queue_input(from, to);
                 }
                 Poll::Ready(Err(_)) => return Err(()),
                 Poll::Pending => return Ok(Poll::Pending),
