@@ -14,6 +14,9 @@ use crate::h1;
 /// From this size on a piece of a body is written from where it lies; below it, copying is cheaper than
 /// one more element in the system call.
 const COPY_BELOW: usize = 4096;
+/// Written bytes that are given up while something waits behind them: with a reader that is always a little behind, there
+/// always does. At least as much is written as is moved then.
+const CLOSE_UP: usize = 16 << 10;
 /// Most elements of one vectored write.
 const SLICES: usize = 16;
 
@@ -210,6 +213,9 @@ impl Output {
         if self.written == self.tail.len() {
             self.tail.clear();
             self.written = 0;
+        } else if self.written >= CLOSE_UP.max(self.tail.len() / 2) {
+            self.tail.drain(..self.written);
+            self.written = 0;
         }
     }
 }
@@ -281,6 +287,27 @@ mod tests {
         fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
             Poll::Ready(Ok(()))
         }
+    }
+
+    /// A reader that is always a little behind: what it has taken does not stay here.
+    #[test]
+    fn what_is_written_takes_no_memory_while_more_comes() {
+        let mut output = Output::default();
+        let mut expected = Vec::new();
+        let mut left = Vec::new();
+        for round in 0..10_000 {
+            let piece = vec![round as u8; 1000];
+            output.tail().extend_from_slice(&piece);
+            expected.extend(piece);
+            if round >= 20 {
+                let waiting: Vec<u8> = output.pieces().flatten().copied().take(1000).collect();
+                left.extend_from_slice(&waiting);
+                output.advance(waiting.len());
+            }
+            assert!(output.capacity() < 200_000, "{}", output.capacity());
+        }
+        left.extend(output.pieces().flatten());
+        assert!(left == expected);
     }
 
     #[test]
