@@ -49,20 +49,6 @@ impl Io {
         Poll::Ready(Ok(buf.filled().len()))
     }
 
-    /// Reads what is there for another connection, by way of the stack and no buffer of ours. Ready with 0 at the end of the
-    /// stream.
-    pub(crate) fn poll_read_for(
-        &mut self,
-        output: &mut Output,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
-        let mut space = [std::mem::MaybeUninit::uninit(); RECORD_ROOM];
-        let mut buf = ReadBuf::uninit(&mut space);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
-        output.tail().extend_from_slice(buf.filled());
-        Poll::Ready(Ok(buf.filled().len()))
-    }
-
     /// Reads what is there into the input, with room for much where a body is expected or much has come before. Ready with 0
     /// at the end of the stream.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, body: bool) -> Poll<io::Result<usize>> {
