@@ -6,7 +6,10 @@ use std::io::IoSlice;
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
-use rustls::{AlertDescription, Error, ExtractedSecrets, ProtocolVersion};
+use rustls::{
+    AlertDescription, ConnectionTrafficSecrets, Error, ExtractedSecrets, ProtocolVersion,
+    SupportedCipherSuite,
+};
 
 use super::super::BLOCK;
 use super::record::{Direction, HEAD, Head, MOST, MOST_EXTRA, kind};
@@ -46,6 +49,31 @@ pub(super) enum Keeper {
     Client(KernelConnection<ClientConnectionData>),
 }
 
+impl Keeper {
+    fn agreed(&self) -> (ProtocolVersion, SupportedCipherSuite) {
+        match self {
+            Self::Server(kernel) => (kernel.protocol_version(), kernel.negotiated_cipher_suite()),
+            Self::Client(kernel) => (kernel.protocol_version(), kernel.negotiated_cipher_suite()),
+        }
+    }
+
+    /// The next key that we seal with, and the number of its first record.
+    fn next_of_ours(&mut self) -> Result<(u64, ConnectionTrafficSecrets), Error> {
+        match self {
+            Self::Server(kernel) => kernel.update_tx_secret(),
+            Self::Client(kernel) => kernel.update_tx_secret(),
+        }
+    }
+
+    /// The next key that the other side seals with, and the number of its first record.
+    fn next_of_theirs(&mut self) -> Result<(u64, ConnectionTrafficSecrets), Error> {
+        match self {
+            Self::Server(kernel) => kernel.update_rx_secret(),
+            Self::Client(kernel) => kernel.update_rx_secret(),
+        }
+    }
+}
+
 /// A session.
 pub(crate) struct Session {
     send: Direction,
@@ -79,13 +107,10 @@ impl Session {
     /// # Errors
     /// Where the version or the cipher is none that we speak.
     pub(super) fn new(secrets: ExtractedSecrets, keeper: Keeper, out: Sealed) -> Result<Self, Error> {
-        let (version, suite) = match &keeper {
-            Keeper::Server(kernel) => (kernel.protocol_version(), kernel.negotiated_cipher_suite()),
-            Keeper::Client(kernel) => (kernel.protocol_version(), kernel.negotiated_cipher_suite()),
-        };
+        let (version, suite) = keeper.agreed();
         let common = match suite {
-            rustls::SupportedCipherSuite::Tls13(suite) => &suite.common,
-            rustls::SupportedCipherSuite::Tls12(suite) => &suite.common,
+            SupportedCipherSuite::Tls13(suite) => &suite.common,
+            SupportedCipherSuite::Tls12(suite) => &suite.common,
         };
         Ok(Self {
             send: Direction::new(version, secrets.tx)?,
@@ -247,11 +272,7 @@ impl Session {
             [1] => true,
             _ => return Err(Fault::malformed("a change of keys that says something else")),
         };
-        let secrets = match &mut self.keeper {
-            Keeper::Server(kernel) => kernel.update_rx_secret(),
-            Keeper::Client(kernel) => kernel.update_rx_secret(),
-        };
-        self.receive = Direction::new(ProtocolVersion::TLSv1_3, secrets?)?;
+        self.receive = Direction::new(ProtocolVersion::TLSv1_3, self.keeper.next_of_theirs()?)?;
         // Ours come with the next content: whoever only asks for them costs nothing that would have to wait.
         self.owes_keys |= wants_ours;
         Ok(())
@@ -265,11 +286,7 @@ impl Session {
     }
 
     fn renew_own(&mut self) -> Result<(), Error> {
-        let secrets = match &mut self.keeper {
-            Keeper::Server(kernel) => kernel.update_tx_secret(),
-            Keeper::Client(kernel) => kernel.update_tx_secret(),
-        };
-        self.send = Direction::new(ProtocolVersion::TLSv1_3, secrets?)?;
+        self.send = Direction::new(ProtocolVersion::TLSv1_3, self.keeper.next_of_ours()?)?;
         Ok(())
     }
 
