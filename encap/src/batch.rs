@@ -1,21 +1,33 @@
 //! Packets on their way to the network: one arena, no allocation per packet.
 //!
-//! The engine writes whole outer packets here; the socket edge sends them in one system call. In front of each packet
-//! there is room for what the edge adds. A batch is bounded by the sizes it was made with and never grows.
+//! The engine writes outer packets here; the socket edge sends them in one system call. In front of each packet there is
+//! room for what the edge adds. A batch is bounded by the sizes it was made with and never grows.
+//!
+//! What is long and leaves as it came is not copied: a packet can have parts that lie in the frame it was made from,
+//! which the batch keeps until it is cleared.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
+use std::ops::Range;
 
 /// Room in front of every packet, in bytes: a virtio header (10) and a link header (14).
 pub const HEADROOM: usize = 24;
+/// Most parts that a packet has: a datagram that is 64, headers and payload of each.
+pub const MAX_PARTS: usize = 128;
 /// Every packet starts at a multiple of this, in bytes.
 const ALIGNMENT: usize = 8;
 /// What a packet takes of the arena beside its own bytes, at most.
 const OVERHEAD: usize = HEADROOM + ALIGNMENT - 1;
+/// Most frames kept at a time: twice as many of 64 KiB as the engine collects before it sends.
+const MAX_FRAMES: usize = 8;
 
 /// A bounded list of outer packets, each beginning at its outer IP header.
 pub struct Batch {
     arena: Box<[u8]>,
     packets: Vec<Entry>,
+    /// What follows the first part of a packet, of all packets.
+    parts: Vec<Part>,
+    frames: Frames,
     max_bytes: usize,
     max_packets: usize,
     /// Where the last packet ends.
@@ -36,40 +48,69 @@ pub struct Gso {
 }
 
 /// A packet of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Packet<'a> {
-    /// From its outer IP header on.
-    pub bytes: &'a [u8],
+    batch: &'a Batch,
+    entry: &'a Entry,
     /// Outer destination.
     pub destination: IpAddr,
     /// How to cut it, for a datagram that is several.
     pub gso: Option<Gso>,
 }
 
-/// A packet of a batch with the room in front of it.
+/// The room in front of a packet of a batch.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Frame<'a> {
-    /// [`HEADROOM`] bytes, then the packet.
-    pub bytes: &'a mut [u8],
+pub struct Room<'a> {
+    /// To be written by who sends the packet.
+    pub bytes: &'a mut [u8; HEADROOM],
     /// Outer destination.
     pub destination: IpAddr,
     /// How to cut it, for a datagram that is several.
     pub gso: Option<Gso>,
 }
 
+#[derive(Debug)]
 struct Entry {
     /// Where the room in front of it starts.
     start: usize,
+    /// Where its first part ends, which begins behind that room.
+    end: usize,
+    /// Its other parts.
+    parts: Range<usize>,
     len: usize,
     destination: IpAddr,
     gso: Option<Gso>,
+}
+
+/// Where a part lies.
+#[derive(Debug)]
+enum Part {
+    Arena(Range<usize>),
+    /// In the frame with this number.
+    Frame(usize, Range<usize>),
+}
+
+/// Frames in which parts of packets lie.
+#[derive(Default)]
+struct Frames {
+    kept: Vec<Vec<u8>>,
+    spare: Vec<Vec<u8>>,
 }
 
 impl Batch {
     /// A batch for at most `max_bytes` bytes in at most `max_packets` packets.
     pub fn new(max_bytes: usize, max_packets: usize) -> Self {
         let arena = vec![0; max_bytes + max_packets * OVERHEAD].into_boxed_slice();
-        Self { arena, packets: Vec::with_capacity(max_packets), max_bytes, max_packets, used: 0, bytes: 0 }
+        Self {
+            arena,
+            packets: Vec::with_capacity(max_packets),
+            parts: Vec::new(),
+            frames: Frames::default(),
+            max_bytes,
+            max_packets,
+            used: 0,
+            bytes: 0,
+        }
     }
 
     /// Whether `packets` more packets of together `bytes` bytes fit.
@@ -86,15 +127,62 @@ impl Batch {
         let start = self.used.next_multiple_of(ALIGNMENT);
         self.used = start + HEADROOM + len;
         self.bytes += len;
-        self.packets.push(Entry { start, len, destination, gso });
+        let parts = self.parts.len()..self.parts.len();
+        self.packets.push(Entry { start, end: self.used, parts, len, destination, gso });
         self.arena.get_mut(start + HEADROOM..self.used)
+    }
+
+    /// Adds `len` bytes to the packet pushed last, as [`Batch::push`] does.
+    pub fn extend(&mut self, len: usize) -> Option<&mut [u8]> {
+        let place = self.used..self.used + len;
+        let last = self.packets.last_mut()?;
+        let part = self.parts.get_mut(last.parts.clone()).unwrap_or_default().last_mut();
+        if self.max_bytes - self.bytes < len {
+            return None;
+        }
+        match part {
+            Some(Part::Arena(part)) => part.end = place.end,
+            None => last.end = place.end,
+            Some(Part::Frame(..)) => self.add_part(Part::Arena(place.clone()))?,
+        }
+        self.used = place.end;
+        self.count(len);
+        self.arena.get_mut(place)
+    }
+
+    /// Adds a part of the frame that the packet pushed last is made from. `None` when the batch is full. Before the
+    /// batch is used otherwise, [`Batch::keep`] is given that frame, or the packet is taken out again.
+    pub fn refer(&mut self, range: Range<usize>) -> Option<()> {
+        let len = range.len();
+        if self.max_bytes - self.bytes < len {
+            return None;
+        }
+        self.add_part(Part::Frame(self.frames.kept.len(), range))?;
+        self.count(len);
+        Some(())
+    }
+
+    /// Whether a frame can be kept.
+    pub fn can_keep(&self) -> bool {
+        self.frames.kept.len() < MAX_FRAMES
+    }
+
+    /// Takes the frame that parts of packets lie in, if there are any, and leaves another, empty one in its place.
+    pub fn keep(&mut self, frame: &mut Vec<u8>) {
+        let last = self.parts.iter().rev().find_map(|part| match part {
+            Part::Frame(number, _) => Some(*number),
+            Part::Arena(_) => None,
+        });
+        if last == Some(self.frames.kept.len()) {
+            let spare = self.frames.spare.pop().unwrap_or_else(|| Vec::with_capacity(frame.capacity()));
+            self.frames.kept.push(std::mem::replace(frame, spare));
+        }
     }
 
     /// The packet with this number, counted from 0 in the order they were pushed.
     pub fn packet(&self, number: usize) -> Option<Packet<'_>> {
-        let Entry { start, len, destination, gso } = *self.packets.get(number)?;
-        let bytes = self.arena.get(start + HEADROOM..start + HEADROOM + len)?;
-        Some(Packet { bytes, destination, gso })
+        let entry = self.packets.get(number)?;
+        Some(Packet { batch: self, entry, destination: entry.destination, gso: entry.gso })
     }
 
     /// The packets in the order they were pushed.
@@ -102,17 +190,16 @@ impl Batch {
         (0..self.len()).map_while(|number| self.packet(number))
     }
 
-    /// The packets from number `from` on, in the order they were pushed, with the room in front of each.
-    pub fn frames_mut(&mut self, from: usize) -> impl Iterator<Item = Frame<'_>> {
+    /// The rooms in front of the packets, in the order these were pushed.
+    pub fn rooms_mut(&mut self) -> impl Iterator<Item = Room<'_>> {
         let mut rest = &mut self.arena[..];
         let mut offset = 0;
-        let entries = self.packets.get(from..).unwrap_or_default();
-        entries.iter().map_while(move |&Entry { start, len, destination, gso }| {
+        self.packets.iter().map_while(move |&Entry { start, destination, gso, .. }| {
             let here = std::mem::take(&mut rest).get_mut(start - offset..)?;
-            let (bytes, behind) = here.split_at_mut_checked(HEADROOM + len)?;
+            let (bytes, behind) = here.split_first_chunk_mut()?;
             rest = behind;
-            offset = start + HEADROOM + len;
-            Some(Frame { bytes, destination, gso })
+            offset = start + HEADROOM;
+            Some(Room { bytes, destination, gso })
         })
     }
 
@@ -133,15 +220,72 @@ impl Batch {
 
     /// Forgets the packets after the first `packets`.
     pub fn truncate(&mut self, packets: usize) {
-        self.bytes -=
-            self.packets.drain(packets.min(self.packets.len())..).map(|entry| entry.len).sum::<usize>();
-        self.used = self.packets.last().map_or(0, |entry| entry.start + HEADROOM + entry.len);
+        let Some(first) = self.packets.get(packets) else { return };
+        (self.used, self.bytes) = (
+            first.start,
+            self.bytes - self.packets.iter().skip(packets).map(|entry| entry.len).sum::<usize>(),
+        );
+        self.parts.truncate(first.parts.start);
+        self.packets.truncate(packets);
     }
 
     /// Forgets all packets; the memory is kept.
     pub fn clear(&mut self) {
         (self.used, self.bytes) = (0, 0);
         self.packets.clear();
+        self.parts.clear();
+        for mut frame in self.frames.kept.drain(..) {
+            frame.clear();
+            self.frames.spare.push(frame);
+        }
+    }
+
+    /// Adds a part to the packet pushed last.
+    fn add_part(&mut self, part: Part) -> Option<()> {
+        let last = self.packets.last_mut().filter(|last| last.parts.len() + 1 < MAX_PARTS)?;
+        self.parts.push(part);
+        last.parts.end = self.parts.len();
+        Some(())
+    }
+
+    /// Counts bytes added to the packet pushed last.
+    fn count(&mut self, len: usize) {
+        self.bytes += len;
+        if let Some(last) = self.packets.last_mut() {
+            last.len += len;
+        }
+    }
+}
+
+impl<'a> Packet<'a> {
+    /// Where the packet lies, one part after the other, from its outer IP header on.
+    pub fn parts(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.parts_with_room(0)
+    }
+
+    /// The same, with the last `room` bytes of what is in front, at most [`HEADROOM`].
+    pub fn parts_with_room(&self, room: usize) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let Self { batch, entry, .. } = *self;
+        let first = batch.arena.get(entry.start + HEADROOM - room.min(HEADROOM)..entry.end);
+        let others = batch.parts.get(entry.parts.clone()).unwrap_or_default().iter();
+        let others = others.map(|part| match part {
+            Part::Arena(range) => batch.arena.get(range.clone()),
+            Part::Frame(number, range) => {
+                batch.frames.kept.get(*number).and_then(|frame| frame.get(range.clone()))
+            }
+        });
+        std::iter::once(first).chain(others).map(Option::unwrap_or_default)
+    }
+
+    /// The packet in one piece.
+    pub fn bytes(&self) -> Cow<'a, [u8]> {
+        let mut parts = self.parts();
+        let first = parts.next().unwrap_or_default();
+        if self.entry.parts.is_empty() {
+            first.into()
+        } else {
+            parts.fold(first.to_vec(), |whole, part| [&whole, part].concat()).into()
+        }
     }
 }
 
@@ -192,19 +336,76 @@ mod tests {
     fn the_room_in_front_belongs_to_one_packet_alone() {
         let lengths = [1, 9, 0, 1500, 7];
         let mut batch = filled(&lengths);
-        for from in 0..=lengths.len() + 1 {
-            let frames: Vec<_> = batch.frames_mut(from).collect();
-            assert_eq!(frames.len(), lengths.len().saturating_sub(from));
-            for frame in frames {
-                frame.bytes[..HEADROOM].fill(0xee);
-                assert_eq!((frame.bytes.as_ptr().addr() + HEADROOM) % ALIGNMENT, 0);
-            }
+        assert_eq!(batch.rooms_mut().count(), lengths.len());
+        for room in batch.rooms_mut() {
+            room.bytes.fill(0xee);
+            assert_eq!((room.bytes.as_ptr().addr() + HEADROOM) % ALIGNMENT, 0);
         }
-        let packets: Vec<_> = batch.packets().collect();
-        for (number, (packet, len)) in packets.iter().zip(lengths).enumerate() {
-            assert_eq!(packet.bytes, vec![number as u8 + 1; len]);
+        for (number, (packet, len)) in batch.packets().zip(lengths).enumerate() {
+            assert_eq!(*packet.bytes(), vec![number as u8 + 1; len]);
             assert_eq!(packet.destination, if number % 2 == 0 { A } else { B });
             assert_eq!(packet.gso.is_some(), number == 1);
+            for room in [0, 14, HEADROOM, 99] {
+                let with_room: Vec<_> = packet.parts_with_room(room).collect();
+                assert_eq!(
+                    with_room.concat(),
+                    [vec![0xee; room.min(HEADROOM)], packet.bytes().to_vec()].concat()
+                );
+            }
         }
+    }
+
+    #[test]
+    fn parts_lie_in_frames_until_the_batch_is_cleared() {
+        let mut batch = Batch::new(1000, 100);
+        for round in 0..3 {
+            for number in 0..MAX_FRAMES {
+                assert!(batch.can_keep());
+                let mut frame = Vec::with_capacity(99);
+                frame.resize(20, number as u8);
+                frame[5] = 0xff;
+                batch.push(2, A, None).unwrap().fill(0xaa);
+                batch.refer(4..6).unwrap();
+                batch.extend(1).unwrap().fill(0xbb);
+                batch.refer(19..20).unwrap();
+                batch.extend(1).unwrap().fill(0xdd);
+                batch.push(1, A, None).unwrap().fill(0xcc);
+                batch.keep(&mut frame);
+                assert!(frame.is_empty() && frame.capacity() >= 99, "another one in round {round}");
+            }
+            assert!(!batch.can_keep());
+            assert_eq!((batch.len(), batch.bytes()), (2 * MAX_FRAMES, 8 * MAX_FRAMES));
+            for (number, packet) in batch.packets().enumerate() {
+                let frame = (number / 2) as u8;
+                let expected = [0xaa, 0xaa, frame, 0xff, 0xbb, frame, 0xdd];
+                let expected = if number % 2 == 0 { &expected[..] } else { &[0xcc] };
+                assert_eq!(*packet.bytes(), *expected);
+            }
+            batch.clear();
+        }
+    }
+
+    #[test]
+    fn a_frame_that_nothing_lies_in_is_not_kept() {
+        let mut batch = Batch::new(10, 3);
+        let mut frame = vec![1; 5];
+        assert!(batch.refer(0..1).is_none() && batch.extend(1).is_none(), "there is no packet");
+        batch.push(1, A, None).unwrap().fill(7);
+        batch.push(1, A, None).unwrap().fill(8);
+        batch.refer(0..5).unwrap();
+        assert!(batch.refer(0..4).is_none() && batch.extend(4).is_none(), "the batch is full");
+        batch.truncate(1);
+        batch.keep(&mut frame);
+        assert_eq!((frame, batch.bytes()), (vec![1; 5], 1));
+        assert_eq!(*batch.packet(0).unwrap().bytes(), [7]);
+    }
+
+    #[test]
+    fn a_packet_has_a_bounded_number_of_parts() {
+        let mut batch = Batch::new(1000, 1);
+        batch.push(1, A, None).unwrap().fill(7);
+        let more = (0..1000).take_while(|_| batch.extend(1).is_some() && batch.refer(0..1).is_some()).count();
+        assert_eq!(1 + 2 * more, MAX_PARTS + 1, "the last one has no place");
+        assert_eq!(batch.packet(0).unwrap().parts().count(), MAX_PARTS);
     }
 }

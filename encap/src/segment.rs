@@ -1,11 +1,13 @@
 //! Super-packets to packets: cuts what the kernel left whole and finishes the checksums it left open.
 //!
 //! Stands on the way out, between the engine's decisions and the batch. It is told where to cut and never decides
-//! it, and it knows nothing of tunnels. The payload is read once: copied and summed in the same pass. What the
-//! headers of all segments have in common is summed once per super-packet.
+//! it, and it knows nothing of tunnels. The payload is summed where it lies, and copied only for who wants it elsewhere.
+//! What the headers of all segments have in common is summed once per super-packet.
 //!
 //! Every function that writes a packet returns its sum, so that a checksum of the tunnel (GRE, or UDP around GRE) does
 //! not have to read it again.
+
+use std::ops::Range;
 
 use crate::wire::checksum::Sum;
 use crate::wire::ip::{Packet, Part, Version};
@@ -122,6 +124,17 @@ impl<'a> SuperPacket<'a> {
         self.count * self.headers.len() + self.payload.len()
     }
 
+    /// Bytes of the headers of each packet.
+    pub fn headers_len(&self) -> usize {
+        self.headers.len()
+    }
+
+    /// Where in the super-packet the payload of the packet with the given index lies.
+    pub fn payload_of(&self, index: usize) -> Range<usize> {
+        let Range { start, end } = self.range(index);
+        self.headers.len() + start..self.headers.len() + end
+    }
+
     /// Bytes of the packet with the given index, IP header included.
     pub fn len_of(&self, index: usize) -> usize {
         self.headers.len() + self.chunk(index).len()
@@ -138,13 +151,27 @@ impl<'a> SuperPacket<'a> {
         if payload.len() != chunk.len() {
             return Err(WireError::Length);
         }
+        payload.copy_from_slice(chunk);
+        self.write_headers(index, headers)
+    }
+
+    /// Writes only the headers, of [`SuperPacket::headers_len`] bytes, of the packet with the given index, as
+    /// [`SuperPacket::write`] does; what follows them stands at [`SuperPacket::payload_of`] already.
+    ///
+    /// # Errors
+    /// [`WireError::Length`] when `headers` has another length.
+    pub fn write_headers(&self, index: usize, headers: &mut [u8]) -> Result<Sum, WireError> {
+        let chunk = self.chunk(index);
+        if headers.len() != self.headers.len() {
+            return Err(WireError::Length);
+        }
         headers.copy_from_slice(self.headers);
         let (ip, transport) = headers.split_at_mut_checked(self.ip_len).ok_or(WireError::Length)?;
         // At most the length of the whole packet, which has 16 bits.
         let length = (transport.len() + chunk.len()) as u16;
         let ip_sum = self.write_ip(index, ip, length)?;
         let (sum, checksum_at) = self.write_transport(index, transport, length)?;
-        let sum = sum.copy(chunk, payload);
+        let sum = sum.bytes(chunk);
         let checksum = stored(sum.plus(self.pseudo).word(length), checksum_at);
         write(transport, checksum_at, checksum)?;
         Ok(ip_sum.word(u16::from_be_bytes(checksum)).plus(sum))
@@ -202,9 +229,13 @@ impl<'a> SuperPacket<'a> {
 
     /// The part of the payload that goes into one packet.
     fn chunk(&self, index: usize) -> &'a [u8] {
+        self.payload.get(self.range(index)).unwrap_or_default()
+    }
+
+    /// Where that part lies in the payload.
+    fn range(&self, index: usize) -> Range<usize> {
         let start = index.saturating_mul(self.size).min(self.payload.len());
-        let end = start.saturating_add(self.size).min(self.payload.len());
-        self.payload.get(start..end).unwrap_or_default()
+        start..start.saturating_add(self.size).min(self.payload.len())
     }
 }
 

@@ -112,13 +112,15 @@ impl Tun {
         &self.name
     }
 
-    /// Reads one frame: virtio header and packet; returns its length in bytes. A buffer shorter than
+    /// Reads one frame, virtio header and packet, in place of what is there. One with less capacity than
     /// [`MAX_FRAME_BYTES`] may cut it.
     ///
     /// # Errors
     /// `WouldBlock` when there is none; `EBADFD` when the device is gone.
-    pub fn read(&self, frame: &mut [u8]) -> io::Result<usize> {
-        Ok(rustix::io::read(&self.descriptor, frame)?)
+    pub fn read(&self, frame: &mut Vec<u8>) -> io::Result<()> {
+        frame.clear();
+        rustix::io::read(&self.descriptor, rustix::buffer::spare_capacity(frame))?;
+        Ok(())
     }
 
     /// Writes one frame, virtio header and packet, given in at most 1024 parts.

@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 use std::net::IpAddr;
+use std::ops::Range;
 
 use super::MAX_FRAME_PACKETS_OUT;
 use super::inner::Inner;
@@ -14,11 +15,14 @@ use crate::mtu;
 use crate::segment::{SuperPacket, copy_finished};
 use crate::tunnel::Seeded;
 use crate::tunnel::flows::PeerIndex;
-use crate::wire::WireError;
 use crate::wire::checksum::Sum;
+use crate::wire::{WireError, virtio};
 
 /// Most datagrams that the kernel cuts one into (`UDP_MAX_SEGMENTS` before Linux 6.9).
 const MERGED_MAX: usize = 64;
+
+/// From so many bytes on, what leaves as it came is not copied.
+const REFERRED: usize = 1024;
 
 /// How the packets for the network are made from the one of the TUN.
 pub(super) enum Cut<'a> {
@@ -60,19 +64,14 @@ impl State {
         let wrap = wrap.map_err(|_| DropReason::Malformed)?;
         let mut writer = Writer { wrap, to, sequence, out };
         match cut {
-            Cut::Whole => writer.one(packet.len(), |wrap, place| Ok(wrap.copy(packet, place))),
+            Cut::Whole => writer.whole(packet),
             Cut::Finish => writer.one(packet.len(), |_, place| {
                 copy_finished(packet, inner.ip_len, inner.checksum_at(), place)
             }),
             Cut::Segments(segments) if self.style.can_merge() && segments.count() > 1 => {
                 writer.merged(segments)
             }
-            Cut::Segments(segments) => {
-                for index in 0..segments.count() {
-                    writer.one(segments.len_of(index), |_, place| segments.write(index, place))?;
-                }
-                Ok(segments.count())
-            }
+            Cut::Segments(segments) => writer.segments(segments),
             Cut::Fragments(fragments) => writer.fragments(fragments),
             Cut::FragmentedSegments { segments, limit } => writer.fragmented_segments(segments, *limit),
             Cut::Delivery { limit, identification } => writer.fragmented(packet, *limit, *identification),
@@ -107,10 +106,60 @@ impl Writer<'_> {
         len: usize,
         write: impl FnOnce(&Wrap, &mut [u8]) -> Result<Sum, WireError>,
     ) -> Result<usize, DropReason> {
-        let place = self.out.push(self.wrap.len() + len, self.to, None).ok_or(DropReason::BatchFull)?;
-        let inner = self.wrap.write(place).and_then(|room| write(&self.wrap, room));
-        let finished = inner.and_then(|inner| self.wrap.finish(place, inner, self.sequence));
-        finished.map(|()| 1).map_err(|_| DropReason::TooBig)
+        self.parted(len, 0..0, write)
+    }
+
+    /// One packet, of which `write` writes the first `len` bytes of the inner one; the rest of it lies in the packet of the
+    /// TUN. `write` returns the sum of the whole inner packet.
+    fn parted(
+        &mut self,
+        len: usize,
+        rest: Range<usize>,
+        write: impl FnOnce(&Wrap, &mut [u8]) -> Result<Sum, WireError>,
+    ) -> Result<usize, DropReason> {
+        let here = self.wrap.len() + len;
+        let total = here + rest.len();
+        let place = self.out.push(here, self.to, None).ok_or(DropReason::BatchFull)?;
+        let inner = self.wrap.write(place, total).and_then(|room| write(&self.wrap, room));
+        let finished = inner.and_then(|inner| self.wrap.finish(place, total, inner, self.sequence));
+        finished.map_err(|_| DropReason::TooBig)?;
+        if !rest.is_empty() {
+            self.refer(rest)?;
+        }
+        Ok(1)
+    }
+
+    /// Adds a part of the packet of the TUN to the packet begun last.
+    fn refer(&mut self, range: Range<usize>) -> Result<(), DropReason> {
+        let in_frame = virtio::LEN + range.start..virtio::LEN + range.end;
+        self.out.refer(in_frame).ok_or(DropReason::BatchFull)
+    }
+
+    /// Whether payloads of so many bytes are left in the frame of the TUN that they came in.
+    fn refers(&self, bytes: usize) -> bool {
+        bytes >= REFERRED && self.out.can_keep()
+    }
+
+    fn whole(&mut self, packet: &[u8]) -> Result<usize, DropReason> {
+        self.one(packet.len(), |wrap, place| {
+            place.copy_from_slice(packet);
+            Ok(wrap.sum(packet))
+        })
+    }
+
+    fn segments(&mut self, segments: &SuperPacket<'_>) -> Result<usize, DropReason> {
+        let headers = segments.headers_len();
+        let refers = self.refers(segments.payload_of(0).len());
+        for index in 0..segments.count() {
+            if refers {
+                self.parted(headers, segments.payload_of(index), |_, place| {
+                    segments.write_headers(index, place)
+                })?;
+            } else {
+                self.one(segments.len_of(index), |_, place| segments.write(index, place))?;
+            }
+        }
+        Ok(segments.count())
     }
 
     /// GRE-in-UDP: as few packets as possible, which the kernel or the card cuts.
@@ -118,6 +167,7 @@ impl Writer<'_> {
         let (gre_len, shared_len) = (self.wrap.gre_len(), self.wrap.shared_len());
         let piece = gre_len + segments.len_of(0);
         let most = ((usize::from(u16::MAX) - shared_len) / piece).clamp(1, MERGED_MAX);
+        let refers = self.refers(segments.payload_of(0).len());
         let mut first = 0;
         while first < segments.count() {
             let last = (first + most).min(segments.count());
@@ -126,21 +176,22 @@ impl Writer<'_> {
                 break;
             }
             let body: usize = (first..last).map(|index| gre_len + segments.len_of(index)).sum();
-            let total = shared_len + body;
             // At most a path MTU.
             let gso = Gso { size: piece as u16, headers: shared_len as u16 };
-            let place = self.out.push(total, self.to, Some(gso)).ok_or(DropReason::BatchFull)?;
-            let mut write = || -> Result<(), WireError> {
-                let mut at = self.wrap.write_shared(place, total)?;
-                for index in first..last {
-                    let end = at + gre_len + segments.len_of(index);
-                    let room = place.get_mut(at..end).ok_or(WireError::Length)?;
-                    segments.write(index, self.wrap.write_gre(room, self.sequence)?)?;
-                    at = end;
+            let place = self.out.push(shared_len, self.to, Some(gso)).ok_or(DropReason::BatchFull)?;
+            self.wrap.write_shared(place, shared_len + body).map_err(|_| DropReason::Malformed)?;
+            for index in first..last {
+                let inner = if refers { segments.headers_len() } else { segments.len_of(index) };
+                let place = self.out.extend(gre_len + inner).ok_or(DropReason::BatchFull)?;
+                let room = self.wrap.write_gre(place, self.sequence);
+                let written = room.and_then(|room| {
+                    if refers { segments.write_headers(index, room) } else { segments.write(index, room) }
+                });
+                written.map_err(|_| DropReason::Malformed)?;
+                if refers {
+                    self.refer(segments.payload_of(index))?;
                 }
-                Ok(())
-            };
-            write().map_err(|_| DropReason::Malformed)?;
+            }
             first = last;
         }
         Ok(segments.count())
@@ -178,8 +229,9 @@ impl Writer<'_> {
         let mut whole = [0; super::wrap::MAX + mtu::MIN_V6 as usize];
         let whole = whole.get_mut(..self.wrap.len() + packet.len()).ok_or(DropReason::TooBig)?;
         let mut write = || -> Result<(), WireError> {
-            let inner = self.wrap.copy(packet, self.wrap.write(whole)?);
-            self.wrap.finish(whole, inner, self.sequence)
+            let total = whole.len();
+            self.wrap.write(whole, total)?.copy_from_slice(packet);
+            self.wrap.finish(whole, total, self.wrap.sum(packet), self.sequence)
         };
         write().map_err(|_| DropReason::Malformed)?;
         let fragments = match self.to {

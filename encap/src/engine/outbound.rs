@@ -19,8 +19,8 @@ use crate::wire::virtio;
 
 impl Engine {
     /// A frame as read from the TUN device of `tunnel`: a virtio header and an IP packet of up to 64 KiB. Its packets
-    /// are added to `out`, all of them or none.
-    pub fn handle_tun_input(&mut self, now: Instant, tunnel: usize, frame: &mut [u8], out: &mut Batch) {
+    /// are added to `out`, all of them or none. When parts of them lie in the frame, `out` takes it and leaves an empty one.
+    pub fn handle_tun_input(&mut self, now: Instant, tunnel: usize, frame: &mut Vec<u8>, out: &mut Batch) {
         let Some(Some(state)) = self.tunnels.get_mut(tunnel) else {
             self.unmatched.count_drop(DropReason::NoTunnel);
             return;
@@ -36,6 +36,7 @@ impl Engine {
         };
         match state.encapsulate(&mut way, frame, out) {
             Ok((peer, packets)) => {
+                out.keep(frame);
                 if let Some(counters) = state.counters.peer(peer) {
                     counters.count_out(packets as u64, (out.bytes() - before.1) as u64);
                 }

@@ -183,9 +183,8 @@ impl Wrap {
         self.len - self.gre_len()
     }
 
-    /// Writes the headers of a packet of `place.len()` bytes and returns the room for the inner packet.
-    pub(super) fn write<'p>(&self, place: &'p mut [u8]) -> Result<&'p mut [u8], WireError> {
-        let total = place.len();
+    /// Writes the headers of a packet of `total` bytes and returns the room that is left of the place for the inner packet.
+    pub(super) fn write<'p>(&self, place: &'p mut [u8], total: usize) -> Result<&'p mut [u8], WireError> {
         let (head, rest) = place.split_at_mut_checked(self.len).ok_or(WireError::Truncated)?;
         head.copy_from_slice(self.bytes.get(..self.len).unwrap_or_default());
         self.set_ip_length(head, total)?;
@@ -223,20 +222,22 @@ impl Wrap {
         Ok(rest)
     }
 
-    /// Copies an inner packet behind the headers. Returns its sum where a checksum will cover it.
-    pub(super) fn copy(&self, packet: &[u8], place: &mut [u8]) -> Sum {
-        if self.has_checksum || self.udp_at.is_some() && self.udp_checksum {
-            return Sum::default().copy(packet, place);
-        }
-        place.copy_from_slice(packet);
-        Sum::default()
+    /// The sum of an inner packet, where a checksum will cover it.
+    pub(super) fn sum(&self, packet: &[u8]) -> Sum {
+        let is_covered = self.has_checksum || self.udp_at.is_some() && self.udp_checksum;
+        if is_covered { Sum::default().bytes(packet) } else { Sum::default() }
     }
 
-    /// Completes a packet whose inner packet has been written and has the sum `inner`: sequence number and checksums of
-    /// GRE and UDP.
-    pub(super) fn finish(&self, packet: &mut [u8], inner: Sum, sequence: &mut u32) -> Result<(), WireError> {
-        let total = packet.len();
-        let head = packet.get_mut(..self.len).ok_or(WireError::Truncated)?;
+    /// Completes the headers of a packet of `total` bytes, whose inner packet has the sum `inner`: sequence number and
+    /// checksums of GRE and UDP.
+    pub(super) fn finish(
+        &self,
+        place: &mut [u8],
+        total: usize,
+        inner: Sum,
+        sequence: &mut u32,
+    ) -> Result<(), WireError> {
+        let head = place.get_mut(..self.len).ok_or(WireError::Truncated)?;
         if let Some(gre) = self.gre_at.and_then(|at| head.get_mut(at..)) {
             self.set_sequence(gre, sequence)?;
             if self.has_checksum {

@@ -7,6 +7,7 @@
 
 mod counters;
 mod mail;
+mod moderation;
 mod network;
 mod worker;
 

@@ -12,6 +12,7 @@ use rustix::event::{Timespec, epoll};
 
 use super::counters::{EdgeCounters, EdgeDrop};
 use super::mail::{Command, Mailbox};
+use super::moderation::Turn;
 use super::network::Network;
 use crate::batch::Batch;
 use crate::coalesce::{Coalescer, Frame, MAX_PIECES, Piece};
@@ -58,9 +59,10 @@ pub(super) struct Worker {
     follower: Follower,
     /// Per network edge: the packets to be sent there.
     batches: Vec<Batch>,
-    frame: Box<[u8]>,
+    frame: Vec<u8>,
     deliveries: Vec<Delivery>,
     coalescer: Coalescer,
+    turn: Turn,
     counters: Arc<EdgeCounters>,
     epoll: OwnedFd,
     next_drops: Option<Instant>,
@@ -94,9 +96,10 @@ impl Worker {
             networks: Vec::new(),
             follower,
             batches: Vec::new(),
-            frame: vec![0; MAX_FRAME_BYTES].into_boxed_slice(),
+            frame: Vec::with_capacity(MAX_FRAME_BYTES),
             deliveries: Vec::new(),
             coalescer: Coalescer::new(crate::device::takes_datagrams()),
+            turn: Turn::default(),
             counters: edge_counters,
             epoll,
             next_drops: None,
@@ -142,6 +145,9 @@ impl Worker {
             if self.next_drops.is_none_or(|then| then <= now) {
                 self.count_kernel_drops(now);
             }
+            if let Some(wait) = std::mem::take(&mut self.turn).wait() {
+                std::thread::sleep(wait);
+            }
         }
     }
 
@@ -171,12 +177,12 @@ impl Worker {
         let Some(Some((tun, network))) = self.tunnels.get(tunnel) else { return Ok(()) };
         let (tun, network) = (Arc::clone(tun), *network);
         for _ in 0..FRAMES_PER_TURN {
-            let len = match tun.read(&mut self.frame) {
-                Ok(len) => len,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            match tun.read(&mut self.frame) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(format!("device {} of a tunnel is gone: {error}", tun.name())),
-            };
+            }
             if !self
                 .batches
                 .get(network)
@@ -184,24 +190,22 @@ impl Worker {
             {
                 self.flush(now, network);
             }
-            let (Some(frame), Some(batch)) = (self.frame.get_mut(..len), self.batches.get_mut(network))
-            else {
-                break;
-            };
-            self.engine.handle_tun_input(now, tunnel, frame, batch);
+            let Some(batch) = self.batches.get_mut(network) else { break };
+            self.engine.handle_tun_input(now, tunnel, &mut self.frame, batch);
             self.write_notices()?;
         }
+        self.turn.left();
         Ok(())
     }
 
     /// Network -> TUN.
     fn serve_network(&mut self, now: Instant, number: usize) -> Result<(), String> {
-        let Self { networks, engine, deliveries, coalescer, tunnels, counters, .. } = self;
+        let Self { networks, engine, deliveries, coalescer, turn, tunnels, counters, .. } = self;
         let Some(network) = networks.get_mut(number) else { return Ok(()) };
         for _ in 0..RECEIVES_PER_TURN {
             match network.receiver.receive() {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 // An interface that goes down says so once; when it comes up again the socket goes on.
                 Err(_) => {
@@ -221,8 +225,13 @@ impl Worker {
                 }
             }
             while let Some(frame) = coalescer.next_frame(&mut network.receiver) {
+                let joined = frame.pieces.get(1..).unwrap_or_default();
+                turn.joined(joined.iter().map(|piece| piece.range.len()).sum());
                 deliver(tunnels, counters, &frame, &network.receiver)?;
             }
+        }
+        if network.receiver.is_full() {
+            turn.left();
         }
         Ok(())
     }

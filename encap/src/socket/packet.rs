@@ -160,6 +160,14 @@ impl PacketReceiver {
         })
     }
 
+    /// Whether as many frames were received last as are received at once, so that there may be more.
+    pub fn is_full(&self) -> bool {
+        match &self.ring {
+            Some(ring) => ring.places().len() == FRAMES_AT_ONCE,
+            None => self.queue.len() == AT_ONCE,
+        }
+    }
+
     /// A part of the frame with this number, counted as [`PacketReceiver::frames`] does; empty when there is none.
     pub fn part(&self, number: usize, range: Range<usize>) -> &[u8] {
         let frame = match self.place(number) {

@@ -90,9 +90,9 @@ impl RawSender {
         progress.send(self.socket.as_fd(), packets, |from| {
             match list(from).next().map(|first| first.destination) {
                 Some(IpAddr::V6(_)) => {
-                    send_some(&self.socket, list(from).map_while(|p| Some((p.bytes, v6(p.destination)?))))
+                    send_some(&self.socket, list(from).map_while(|p| Some((p.parts(), v6(p.destination)?))))
                 }
-                _ => send_some(&self.socket, list(from).map_while(|p| Some((p.bytes, v4(p.destination)?)))),
+                _ => send_some(&self.socket, list(from).map_while(|p| Some((p.parts(), v4(p.destination)?)))),
             }
         });
     }
@@ -100,7 +100,8 @@ impl RawSender {
     /// Sends a datagram that is several: a raw socket cannot have the kernel cut it.
     fn send_cut(&self, batch: &Batch, number: usize, gso: Gso, progress: &mut Progress, cut: &mut Batch) {
         let Some(whole) = batch.packet(number) else { return };
-        let Ok(parts) = SuperPacket::udp(whole.bytes, gso.size.into()) else {
+        let bytes = whole.bytes();
+        let Ok(parts) = SuperPacket::udp(&bytes, gso.size.into()) else {
             progress.report.other += 1;
             return;
         };

@@ -8,9 +8,13 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use crate::batch::MAX_PARTS;
+
 pub(super) const SEND_BUFFER_BYTES: i32 = 8 << 20;
 /// Packets per system call.
 const AT_ONCE: usize = 64;
+/// Vectors for the parts of these packets: two for each, and as many more as one packet may have.
+const VECTORS: usize = 2 * AT_ONCE + MAX_PARTS;
 /// How often a full queue is waited for within one batch; a longer wait would starve the other tunnels.
 const WAITS: u32 = 4;
 const WAIT: Duration = Duration::from_millis(1);
@@ -142,32 +146,40 @@ unsafe impl SocketAddress for libc::sockaddr_in6 {}
 // SAFETY: none, of no length: the socket is bound to where its messages go.
 unsafe impl SocketAddress for () {}
 
-/// Sends the first of these packets in one system call; returns how many, at least one.
+/// Sends the first of these packets, each given by its parts, in one system call; returns how many, at least one.
 ///
 /// # Errors
 /// Why the first could not be sent.
 pub(super) fn send_some<'p, A: SocketAddress>(
     socket: impl AsFd,
-    packets: impl Iterator<Item = (&'p [u8], A)>,
+    packets: impl Iterator<Item = (impl Iterator<Item = &'p [u8]>, A)>,
 ) -> io::Result<usize> {
     let mut addresses = [const { MaybeUninit::<A>::uninit() }; AT_ONCE];
-    let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; AT_ONCE];
+    let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; VECTORS];
     let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; AT_ONCE];
     let mut count = 0;
-    let slots = addresses.iter_mut().zip(&mut vectors).zip(&mut headers);
-    for (((address, vector), header), (packet, destination)) in slots.zip(packets) {
-        let vector =
-            vector.write(libc::iovec { iov_base: packet.as_ptr().cast_mut().cast(), iov_len: packet.len() });
+    let mut vectors = &mut vectors[..];
+    for ((address, header), (parts, destination)) in addresses.iter_mut().zip(&mut headers).zip(packets) {
+        if vectors.len() < MAX_PARTS {
+            break;
+        }
+        let mut used = 0;
+        for (vector, part) in vectors.iter_mut().zip(parts) {
+            vector.write(libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });
+            used += 1;
+        }
+        let (these, rest) = vectors.split_at_mut(used);
+        vectors = rest;
         // SAFETY: an mmsghdr is plain numbers and pointers, for which zero is valid.
         let header = header.write(unsafe { std::mem::zeroed() });
         header.msg_hdr.msg_name = (&raw mut *address.write(destination)).cast();
         header.msg_hdr.msg_namelen = size_of::<A>() as libc::socklen_t;
-        header.msg_hdr.msg_iov = vector;
-        header.msg_hdr.msg_iovlen = 1;
+        header.msg_hdr.msg_iov = these.as_mut_ptr().cast();
+        header.msg_hdr.msg_iovlen = these.len();
         count += 1;
     }
-    // SAFETY: the first `count` headers are written and point to an address, a vector and the bytes of a packet
-    // each, which outlive the call; the kernel writes the headers alone and only reads the rest.
+    // SAFETY: the first `count` headers are written and point to an address, to written vectors and by these to the
+    // bytes of a packet each, which outlive the call; the kernel writes the headers alone and only reads the rest.
     let sent = unsafe {
         libc::sendmmsg(socket.as_fd().as_raw_fd(), headers.as_mut_ptr().cast(), count, libc::MSG_DONTWAIT)
     };

@@ -20,7 +20,7 @@ use super::nexthop::{LINK_HEADER_LEN, NextHops, Way};
 use super::raw::RawSender;
 use super::send::{Progress, SEND_BUFFER_BYTES, SendReport, send_some};
 use super::{option, packet};
-use crate::batch::{Batch, Frame, Gso, HEADROOM};
+use crate::batch::{Batch, Gso, HEADROOM, Room};
 use crate::linux::netlink::Event;
 use crate::wire::{udp, virtio};
 
@@ -122,16 +122,16 @@ impl Transmitter {
     fn choose(&mut self, now: Instant, batch: &mut Batch) {
         self.on_link.clear();
         let mut last = None;
-        for frame in batch.frames_mut(0) {
-            let known = last.filter(|(destination, _)| *destination == frame.destination);
+        for room in batch.rooms_mut() {
+            let known = last.filter(|(destination, _)| *destination == room.destination);
             let header = match known.map(|(_, header)| header) {
                 Some(header) => Some(header),
-                None => match self.hops.way(now, frame.destination) {
+                None => match self.hops.way(now, room.destination) {
                     Way::Link(header) => Some(header),
                     Way::Routed => None,
                 },
             };
-            last = header.map(|header| (frame.destination, header));
+            last = header.map(|header| (room.destination, header));
             // What is too big for the interface even when cut is refused there, part by part.
             let fits = |gso: Gso| {
                 self.cuts
@@ -140,27 +140,29 @@ impl Transmitter {
                         .link_mtu()
                         .is_some_and(|mtu| u32::from(gso.size) + u32::from(gso.headers) <= mtu)
             };
-            let header = header.filter(|_| frame.gso.is_none_or(fits));
-            self.on_link.push(header.is_some_and(|header| prepend(frame, header, self.has_headers)));
+            let header = header.filter(|_| room.gso.is_none_or(fits));
+            if let Some(header) = header {
+                prepend(room, header, self.has_headers);
+            }
+            self.on_link.push(header.is_some());
         }
     }
 
     fn send_on_link(
         &mut self,
         link: &OwnedFd,
-        batch: &mut Batch,
+        batch: &Batch,
         packets: Range<usize>,
         progress: &mut Progress,
     ) {
         let mut uncut = Vec::new();
         let end = packets.end;
-        // The room for the virtio header comes first.
-        let skipped = if self.has_headers { 0 } else { virtio::LEN };
+        let room = if self.has_headers { HEADROOM } else { LINK_HEADER_LEN };
         let before = progress.report.sent;
         progress.send(link.as_fd(), packets, |from| {
             let is_several = batch.packet(from).is_some_and(|packet| packet.gso.is_some());
-            let frames = batch.frames_mut(from).take(end - from);
-            let list = frames.map(|frame| (frame.bytes.get(skipped..).unwrap_or_default(), ()));
+            let list = (from..end).map_while(|number| batch.packet(number));
+            let list = list.map(|packet| (packet.parts_with_room(room), ()));
             match send_some(link, list) {
                 Err(error) if is_several && error.raw_os_error() == Some(libc::EINVAL) => {
                     uncut.push(from);
@@ -178,16 +180,15 @@ impl Transmitter {
     }
 }
 
-/// Writes the link header in front of a packet, and the virtio header if it has one; false when they do not fit, which
-/// they always do.
-fn prepend(frame: Frame<'_>, link_header: [u8; LINK_HEADER_LEN], has_header: bool) -> bool {
+/// Writes the link header in front of a packet, and the virtio header if it has one.
+fn prepend(room: Room<'_>, link_header: [u8; LINK_HEADER_LEN], has_header: bool) {
     const _: () = assert!(virtio::LEN + LINK_HEADER_LEN == HEADROOM);
+    let (virtio, link) = room.bytes.split_at_mut(virtio::LEN);
+    link.copy_from_slice(&link_header);
     if !has_header {
-        let Some(room) = frame.bytes.get_mut(virtio::LEN..HEADROOM) else { return false };
-        room.copy_from_slice(&link_header);
-        return true;
+        return;
     }
-    let header = frame.gso.map_or_else(virtio::Header::default, |gso| {
+    let header = room.gso.map_or_else(virtio::Header::default, |gso| {
         let headers = LINK_HEADER_LEN as u16 + gso.headers;
         virtio::Header {
             flags: virtio::NEEDS_CSUM,
@@ -198,8 +199,6 @@ fn prepend(frame: Frame<'_>, link_header: [u8; LINK_HEADER_LEN], has_header: boo
             csum_offset: udp::CHECKSUM_AT as u16,
         }
     });
-    let Ok(room) = header.emit(frame.bytes) else { return false };
-    let Some(room) = room.first_chunk_mut() else { return false };
-    *room = link_header;
-    true
+    // A virtio header always fits its own length.
+    let _ = header.emit(virtio);
 }

@@ -93,15 +93,30 @@ pub(crate) fn udp(
 pub(crate) fn batch<A: Into<IpAddr> + Copy>(packets: &[(Vec<u8>, A)]) -> Batch {
     let mut batch = Batch::new(1 << 20, packets.len());
     for (packet, destination) in packets {
-        batch.push(packet.len(), (*destination).into(), None).unwrap().copy_from_slice(packet);
+        add(&mut batch, packet, (*destination).into(), None);
     }
     batch
+}
+
+/// Adds a packet, parts of which lie in a frame as long as the batch keeps frames.
+fn add(batch: &mut Batch, packet: &[u8], destination: IpAddr, gso: Option<Gso>) {
+    let head = if batch.can_keep() { packet.len().min(30) } else { packet.len() };
+    let (head, rest) = packet.split_at(head);
+    batch.push(head.len(), destination, gso).unwrap().copy_from_slice(head);
+    for (number, part) in rest.chunks(1000).enumerate() {
+        if number % 2 == 0 {
+            batch.refer(head.len() + number * 1000..head.len() + number * 1000 + part.len()).unwrap();
+        } else {
+            batch.extend(part.len()).unwrap().copy_from_slice(part);
+        }
+    }
+    batch.keep(&mut packet.to_vec());
 }
 
 /// One datagram that is several.
 pub(crate) fn several(packet: &[u8], destination: IpAddr, size: u16) -> Batch {
     let headers = if destination.is_ipv4() { 28 } else { 48 };
     let mut batch = Batch::new(packet.len(), 1);
-    batch.push(packet.len(), destination, Some(Gso { size, headers })).unwrap().copy_from_slice(packet);
+    add(&mut batch, packet, destination, Some(Gso { size, headers }));
     batch
 }

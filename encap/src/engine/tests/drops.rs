@@ -43,7 +43,7 @@ fn provoke(reason: DropReason, node: &mut Node) {
                 node.batch.clear();
                 assert_eq!(node.engine.poll_probe(node.now), Some(0));
                 node.engine.write_probes(node.now, 0, &mut node.batch);
-                let small = super::inner_of(node.batch.packets().next().unwrap().bytes);
+                let small = super::inner_of(&node.batch.packets().next().unwrap().bytes());
                 assert_eq!(node.receive_plain(&from_l4(&echoed(&small))), None);
                 node.now += Duration::from_secs(5);
             }

@@ -104,7 +104,8 @@ proptest! {
         let mut frame = spoil(tun_frame(header, &inner));
         node.engine.handle_tun_input(node.now, 0, &mut frame, &mut node.batch);
         for packet in node.batch.packets() {
-            let (ip, _) = ipv4::Header::parse(packet.bytes).unwrap();
+            let bytes = packet.bytes();
+            let (ip, _) = ipv4::Header::parse(&bytes).unwrap();
             prop_assert!(ip.total_length <= MTU + 28 && ip.source == L7);
         }
         let mut inner = tcp_packet(CLIENT, flags, MSS_1460, &[5; 40]);

@@ -56,7 +56,7 @@ impl Node {
             IpAddr::V4(to) => to,
             IpAddr::V6(to) => panic!("{to}"),
         };
-        self.batch.packets().map(|packet| (packet.bytes.to_vec(), to(packet))).collect()
+        self.batch.packets().map(|packet| (packet.bytes().into_owned(), to(packet))).collect()
     }
 
     /// What the network is given for one whole packet of the TUN of the first tunnel.
@@ -74,7 +74,7 @@ impl Node {
     /// What is in the batch.
     pub(super) fn sent(&self) -> Vec<Sent> {
         let sent = |packet: Packet<'_>| Sent {
-            bytes: packet.bytes.to_vec(),
+            bytes: packet.bytes().into_owned(),
             to: packet.destination,
             gso: packet.gso,
         };

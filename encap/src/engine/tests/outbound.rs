@@ -198,3 +198,31 @@ fn a_frame_is_sent_whole_or_not_at_all() {
     assert_eq!(node.drops(), [DropReason::BatchFull]);
     assert_eq!(node.counters[0].snapshot().packets_out, 1);
 }
+
+/// What is long stays in the frame it came in, as long as the batch keeps frames; the packets are the same.
+#[test]
+fn long_payloads_are_not_copied() {
+    for tunnel in
+        [l7(), Tunnel { kind: crate::config::Kind::GreInUdp, key: None, udp_checksum: true, ..l7() }]
+    {
+        let mut node = Node::new(&[tunnel]);
+        let mut inner =
+            tcp_packet(REQUEST, tcp::ACK, &[], &(0..6000).map(|n: u32| n as u8).collect::<Vec<_>>());
+        let header = open_checksum(&mut inner, virtio::GSO_TCPV4, 1300);
+        node.batch = Batch::new(1 << 20, 1000);
+        let mut first = None;
+        for round in 0..20 {
+            let before = node.batch.len();
+            let mut frame = tun_frame(header, &inner);
+            let kept = node.batch.can_keep();
+            node.engine.handle_tun_input(node.now, 0, &mut frame, &mut node.batch);
+            assert_eq!(frame.is_empty(), kept, "round {round}");
+            let packets: Vec<_> = node.batch.packets().skip(before).collect();
+            assert!(packets.iter().all(|packet| packet.parts().count() > 1) == kept);
+            let bytes: Vec<_> = packets.iter().map(|packet| packet.bytes().into_owned()).collect();
+            let expected = first.get_or_insert_with(|| bytes.clone());
+            assert!(*expected == bytes, "round {round}");
+        }
+        assert!(!node.batch.can_keep());
+    }
+}
