@@ -277,14 +277,12 @@ impl<'a> Packet<'a> {
         std::iter::once(first).chain(others).map(Option::unwrap_or_default)
     }
 
-    /// The packet in one piece.
+    /// The packet in one piece, copied together when it has several parts.
     pub fn bytes(&self) -> Cow<'a, [u8]> {
-        let mut parts = self.parts();
-        let first = parts.next().unwrap_or_default();
-        if self.entry.parts.is_empty() {
-            first.into()
-        } else {
-            parts.fold(first.to_vec(), |whole, part| [&whole, part].concat()).into()
+        let parts: Vec<_> = self.parts().collect();
+        match &parts[..] {
+            [whole] => (*whole).into(),
+            parts => parts.concat().into(),
         }
     }
 }
