@@ -36,13 +36,28 @@ pub(crate) fn pair_with_ipv6() -> (Namespace, Namespace) {
 fn wait_until_asked(name: &str, address: Ipv6Addr) {
     let [.., a, b, c] = address.octets();
     let group = format!("{name} ff0200000000000000000001ff{a:02x}{b:02x}{c:02x}");
+    let words = |line: &str| line.split_whitespace().skip(1).take(2).collect::<Vec<_>>().join(" ");
+    wait_for_line("igmp6", |line| words(line) == group, &format!("{name} does not listen for {address}"));
+}
+
+/// For packets that it forwards the kernel asks from the link-local address of the device, and not before it is sure that
+/// nobody else has that.
+pub(crate) fn wait_until_asking(name: &str) {
+    // Address, device, length of the prefix, scope, flags (linux/if_addr.h), name.
+    let is_sure = |line: &str| match line.split_whitespace().collect::<Vec<_>>()[..] {
+        [_, _, _, "20", flags, of] => of == name && u8::from_str_radix(flags, 16).unwrap() & 0x40 == 0,
+        _ => false,
+    };
+    wait_for_line("if_inet6", is_sure, &format!("{name} has no link-local address"));
+}
+
+fn wait_for_line(file: &str, is_it: impl Fn(&str) -> bool, otherwise: &str) {
     for _ in 0..500 {
-        let joined = std::fs::read_to_string("/proc/thread-self/net/igmp6").unwrap();
-        let words = |line: &str| line.split_whitespace().skip(1).take(2).collect::<Vec<_>>().join(" ");
-        if joined.lines().any(|line| words(line) == group) {
+        let lines = std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap();
+        if lines.lines().any(&is_it) {
             return;
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    panic!("{name} does not listen for {address} after 5 s");
+    panic!("{otherwise} after 5 s");
 }

@@ -19,7 +19,7 @@ use encap::wire::{ipv4, ipv6, tcp, udp, virtio};
 use rustix::net::{AddressFamily, Protocol, RawProtocol, RecvFlags, SocketFlags, SocketType};
 
 use super::common::{B, Case, case};
-use super::pair::{B6, pair_with_ipv6};
+use super::pair::{B6, pair_with_ipv6, wait_until_asking};
 use super::{PATIENCE, QUIET, index, readable};
 
 /// Senders behind the TUN device.
@@ -35,6 +35,9 @@ fn the_kernel_cuts_as_we_do() {
     let (left, right) = pair_with_ipv6();
     let tun = left.run_in(router).unwrap();
     for (to, kind) in [(IpAddr::V4(B), libc::ETH_P_IP), (IpAddr::V6(B6), libc::ETH_P_IPV6)] {
+        if to.is_ipv6() {
+            left.run_in(|| wait_until_asking("left")).unwrap();
+        }
         let socket = right.run_in(|| tap(kind)).unwrap();
         for (length, size) in
             [(1, 1000), (1000, 1000), (1001, 1000), (7000, 1400), (40_003, 1333), (65_000, 536)]
