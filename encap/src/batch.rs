@@ -1,7 +1,7 @@
 //! Packets on their way to the network: one arena, no allocation per packet.
 //!
 //! The engine writes outer packets here; the socket edge sends them in one system call. In front of each packet there is
-//! room for what the edge adds. A batch is bounded by the sizes it was made with and never grows.
+//! room for what the edge adds. A batch is bounded by the sizes it was made with, and by a number of frames.
 //!
 //! What is long and leaves as it came is not copied: a packet can have parts that lie in the frame it was made from,
 //! which the batch keeps until it is cleared.
