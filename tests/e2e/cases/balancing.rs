@@ -271,7 +271,7 @@ routes: [{domains: ["*"], rules: [{url: /failing, pool: failing}, {url: /, pool:
     for _ in 0..3 {
         assert_eq!(ask(&program, "/failing"), "backup");
     }
-    assert_eq!(program.metric("ingre_retries_total"), Some(3));
+    program.wait_metric("ingre_retries_total", 3);
     up(&program, "checked", &regular, 1);
     for (number, value, text) in [(200, 1, "rs"), (500, 0, "backup"), (200, 1, "rs")] {
         status.store(number, Ordering::SeqCst);

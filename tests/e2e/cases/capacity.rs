@@ -231,7 +231,7 @@ routes: [{domains: ["*"], rules: [{url: /, pool: rs}]}]
     waiting(&program, "rs", 0);
     leave.send(()).unwrap();
     assert_eq!(client.response().status, 200);
-    assert_eq!(program.metric("ingre_failures_total{reason=\"queue_timeout\"}"), Some(1));
+    program.wait_metric("ingre_failures_total{reason=\"queue_timeout\"}", 1);
 }
 
 fn given_up() {

@@ -96,7 +96,7 @@ fn messages() {
         (&line["protocol"], &line["sni"], &line["status"]),
         (&json!("HTTP/3"), &json!("localhost"), &json!(200))
     );
-    assert_eq!(program.metric("ingre_requests_total{listener=\"https\",code=\"2xx\"}"), Some(4));
+    program.wait_metric("ingre_requests_total{listener=\"https\",code=\"2xx\"}", 4);
     assert_eq!(program.metric("ingre_connections_open"), Some(1));
     client.ask(json!({"do": "close"}));
     program.wait_metric("ingre_connections_open", 0);

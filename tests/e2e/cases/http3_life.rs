@@ -204,7 +204,7 @@ fn limits() {
     let program = site_with(&origin, "access: [{deny: [127.0.0.0/8]}]", "").start();
     let mut client = H3::trusting(program.listener("https"), None);
     assert_eq!(closed(&mut client)["code"], 2);
-    assert_eq!(program.metric("ingre_failures_total{reason=\"access_denied\"}"), Some(1));
+    program.wait_metric("ingre_failures_total{reason=\"access_denied\"}", 1);
 }
 
 fn idle() {
