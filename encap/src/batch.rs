@@ -36,15 +36,42 @@ pub struct Batch {
     bytes: usize,
 }
 
-/// The packet is an outer UDP datagram with the payload of several, to be cut by whoever sends it: one outer IP and UDP
-/// header, with the lengths of the whole, and then the payloads one after the other. The UDP checksum field holds the
+/// The packet stands for several, to be cut by whoever sends it: all headers once, with the lengths of the whole, and then
+/// the payloads one after the other. The checksum field of the TCP or UDP header at the end of the headers holds the
 /// folded sum of the pseudo-header, not complemented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gso {
-    /// Bytes of UDP payload per datagram, at least 1; the last may have less. The kernel takes at most 64 datagrams.
+    /// Bytes of payload per packet, at least 1; the last may have less. Of outer datagrams the kernel takes at most 64.
     pub size: u16,
-    /// Bytes of the outer IP and UDP header.
+    /// Bytes of all headers.
     pub headers: u16,
+    /// The packet inside of GRE or of GRE-in-UDP that is cut; without, the outer UDP datagram is.
+    pub inner: Option<InnerGso>,
+}
+
+/// What is cut inside of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InnerGso {
+    /// What a virtio header calls it: TCP over IPv4 or IPv6, maybe with ECN, or UDP.
+    pub gso_type: u8,
+    /// Offset of the inner IP header in the packet.
+    pub ip_at: u16,
+    /// Offset of the inner TCP or UDP header in the packet.
+    pub transport_at: u16,
+    /// What follows the outer IP header.
+    pub carrier: InnerCarrier,
+}
+
+/// What a packet is cut inside of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InnerCarrier {
+    /// GRE, without checksum and sequence number.
+    Gre,
+    /// The same in UDP, without a checksum of UDP or with one, which is open as that of the inner packet is.
+    GreInUdp {
+        /// Whether there is one.
+        has_checksum: bool,
+    },
 }
 
 /// A packet of a batch.
@@ -54,7 +81,7 @@ pub struct Packet<'a> {
     entry: &'a Entry,
     /// Outer destination.
     pub destination: IpAddr,
-    /// How to cut it, for a datagram that is several.
+    /// How to cut it, where it stands for several.
     pub gso: Option<Gso>,
 }
 
@@ -65,7 +92,7 @@ pub struct Room<'a> {
     pub bytes: &'a mut [u8; HEADROOM],
     /// Outer destination.
     pub destination: IpAddr,
-    /// How to cut it, for a datagram that is several.
+    /// How to cut it, where it stands for several.
     pub gso: Option<Gso>,
 }
 
@@ -309,7 +336,7 @@ mod tests {
         let mut batch = Batch::new(lengths.iter().sum(), lengths.len());
         for (number, len) in lengths.iter().enumerate() {
             let destination = if number % 2 == 0 { A } else { B };
-            let gso = (number == 1).then_some(Gso { size: 7, headers: 28 });
+            let gso = (number == 1).then_some(Gso { size: 7, headers: 28, inner: None });
             batch.push(*len, destination, gso).unwrap().fill(number as u8 + 1);
         }
         batch

@@ -119,6 +119,11 @@ impl<'a> SuperPacket<'a> {
         self.count
     }
 
+    /// Bytes of payload of each packet but the last, which may have less.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
     /// Bytes of all packets it becomes.
     pub fn bytes(&self) -> usize {
         self.count * self.headers.len() + self.payload.len()

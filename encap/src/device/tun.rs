@@ -9,15 +9,16 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::wire::virtio;
+
 /// Largest frame: virtio header (10 bytes) and the largest IPv6 packet, whose length does not count its header.
-pub const MAX_FRAME_BYTES: usize = VNET_HEADER_BYTES + 40 + 65_535;
+pub const MAX_FRAME_BYTES: usize = virtio::LEN + 40 + 65_535;
 
 const PATH: &str = "/dev/net/tun";
-/// `virtio_net_hdr` without the field for merged buffers.
-const VNET_HEADER_BYTES: usize = 10;
-const OFFLOADS: libc::c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+pub(super) const OFFLOADS: libc::c_uint =
+    libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
 /// The kernel takes these two only together, and only since Linux 6.2.
-const UDP_OFFLOADS: libc::c_uint = libc::TUN_F_USO4 | libc::TUN_F_USO6;
+pub(super) const UDP_OFFLOADS: libc::c_uint = libc::TUN_F_USO4 | libc::TUN_F_USO6;
 
 /// A TUN device that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -90,14 +91,18 @@ impl Tun {
         }
         let descriptor = open()?;
         let tun = Self { descriptor, name: name.to_owned() };
-        tun.attach().map_err(|source| match source.raw_os_error() {
-            Some(libc::EBUSY) => TunError::InUse(name.to_owned()),
-            Some(libc::EPERM) => TunError::NotPermitted(name.to_owned()),
-            _ => tun.refused("attach", source),
+        // EXCL: never attach to a device that somebody left behind.
+        attach(&tun, name, libc::IFF_TUN | libc::IFF_TUN_EXCL).map_err(|source| {
+            match source.raw_os_error() {
+                Some(libc::EBUSY) => TunError::InUse(name.to_owned()),
+                Some(libc::EPERM) => TunError::NotPermitted(name.to_owned()),
+                _ => tun.refused("attach", source),
+            }
         })?;
-        tun.set_header_size().map_err(|source| tun.refused("set the size of the virtio header", source))?;
-        tun.set_offloads(OFFLOADS | UDP_OFFLOADS)
-            .or_else(|_| tun.set_offloads(OFFLOADS))
+        set_header_size(&tun, virtio::LEN)
+            .map_err(|source| tun.refused("set the size of the virtio header", source))?;
+        set_offloads(&tun, OFFLOADS | UDP_OFFLOADS)
+            .or_else(|_| set_offloads(&tun, OFFLOADS))
             .map_err(|source| tun.refused("set the offloads", source))?;
         Ok(tun)
     }
@@ -131,32 +136,6 @@ impl Tun {
         Ok(rustix::io::writev(&self.descriptor, parts).map(drop)?)
     }
 
-    fn attach(&self) -> io::Result<()> {
-        // SAFETY: an ifreq is plain numbers and bytes, for which zero is valid.
-        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-        for (to, from) in request.ifr_name.iter_mut().zip(self.name.bytes()) {
-            *to = from as libc::c_char;
-        }
-        // EXCL: never attach to a device that somebody left behind.
-        let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_TUN_EXCL;
-        request.ifr_ifru.ifru_flags = flags as libc::c_short;
-        // SAFETY: TUNSETIFF reads and writes one ifreq, which outlives the call.
-        check(unsafe { libc::ioctl(self.descriptor.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })
-    }
-
-    fn set_header_size(&self) -> io::Result<()> {
-        let bytes = VNET_HEADER_BYTES as libc::c_int;
-        // SAFETY: TUNSETVNETHDRSZ reads one int, which outlives the call.
-        check(unsafe { libc::ioctl(self.descriptor.as_raw_fd(), libc::TUNSETVNETHDRSZ, &raw const bytes) })
-    }
-
-    fn set_offloads(&self, offloads: libc::c_uint) -> io::Result<()> {
-        // SAFETY: TUNSETOFFLOAD takes its argument by value.
-        check(unsafe {
-            libc::ioctl(self.descriptor.as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(offloads))
-        })
-    }
-
     fn refused(&self, attempt: &'static str, source: io::Error) -> TunError {
         TunError::Refused { name: self.name.clone(), attempt, source }
     }
@@ -168,12 +147,41 @@ impl AsFd for Tun {
     }
 }
 
-fn open() -> Result<OwnedFd, TunError> {
+pub(super) fn open() -> Result<OwnedFd, TunError> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
     rustix::fs::open(PATH, flags, Mode::empty()).map_err(|error| match error {
         // EPERM comes from the device controller of a container.
         Errno::NOENT | Errno::NODEV | Errno::NXIO | Errno::PERM => TunError::NoDriver(error.into()),
         _ => TunError::Forbidden(error.into()),
+    })
+}
+
+/// Makes a device of these flags, each frame with a virtio header. A `%d` in `name` becomes a number that is free. Returns the name
+/// it has.
+pub(super) fn attach(descriptor: impl AsFd, name: &str, flags: libc::c_int) -> io::Result<String> {
+    // SAFETY: an ifreq is plain numbers and bytes, for which zero is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // The last byte stays zero.
+    for (to, from) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (flags | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
+    // SAFETY: TUNSETIFF reads and writes one ifreq, which outlives the call.
+    check(unsafe { libc::ioctl(descriptor.as_fd().as_raw_fd(), libc::TUNSETIFF, &raw mut request) })?;
+    let name = request.ifr_name.iter().take_while(|byte| **byte != 0).map(|byte| *byte as u8).collect();
+    String::from_utf8(name).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+pub(super) fn set_header_size(descriptor: impl AsFd, bytes: usize) -> io::Result<()> {
+    let bytes = bytes as libc::c_int;
+    // SAFETY: TUNSETVNETHDRSZ reads one int, which outlives the call.
+    check(unsafe { libc::ioctl(descriptor.as_fd().as_raw_fd(), libc::TUNSETVNETHDRSZ, &raw const bytes) })
+}
+
+pub(super) fn set_offloads(descriptor: impl AsFd, offloads: libc::c_uint) -> io::Result<()> {
+    // SAFETY: TUNSETOFFLOAD takes its argument by value.
+    check(unsafe {
+        libc::ioctl(descriptor.as_fd().as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(offloads))
     })
 }
 

@@ -8,7 +8,7 @@ use super::MAX_FRAME_PACKETS_OUT;
 use super::inner::Inner;
 use super::state::State;
 use super::wrap::Wrap;
-use crate::batch::{Batch, Gso};
+use crate::batch::{Batch, Gso, InnerCarrier, InnerGso};
 use crate::fragment::Fragments;
 use crate::metrics::DropReason;
 use crate::mtu;
@@ -32,6 +32,8 @@ pub(super) enum Cut<'a> {
     Finish,
     /// It is cut.
     Segments(SuperPacket<'a>),
+    /// It is left as it is, and cut so by whoever sends it.
+    Uncut { segments: SuperPacket<'a>, gso_type: u8, carrier: InnerCarrier },
     /// It is fragmented, and each fragment is wrapped.
     Fragments(Fragments<'a>),
     /// It is cut, and what is still longer than `limit` fragmented.
@@ -40,8 +42,21 @@ pub(super) enum Cut<'a> {
     Delivery { limit: usize, identification: u32 },
 }
 
+/// What becomes of a frame on the wire.
+pub(super) struct Emitted {
+    pub(super) packets: usize,
+    /// Bytes that whoever cuts adds: of headers that stand there once.
+    pub(super) repeated: usize,
+}
+
+impl Emitted {
+    /// Packets that are there one by one.
+    fn all(packets: usize) -> Self {
+        Self { packets, repeated: 0 }
+    }
+}
+
 impl State {
-    /// Returns the number of packets on the wire.
     pub(super) fn emit(
         &mut self,
         packet: &[u8],
@@ -49,7 +64,7 @@ impl State {
         cut: &Cut<'_>,
         peer: PeerIndex,
         out: &mut Batch,
-    ) -> Result<usize, DropReason> {
+    ) -> Result<Emitted, DropReason> {
         let entropy = if self.style.wants_entropy() { self.entropy(inner) } else { 0 };
         let fragmented = match cut {
             Cut::Delivery { identification, .. } => Some(*identification),
@@ -63,19 +78,26 @@ impl State {
         let wrap = self.style.wrap(to, inner.is_v4(), tos, fragmented, entropy);
         let wrap = wrap.map_err(|_| DropReason::Malformed)?;
         let mut writer = Writer { wrap, to, sequence, out };
-        match cut {
+        let packets = match cut {
             Cut::Whole => writer.whole(packet),
             Cut::Finish => writer.one(packet.len(), |_, place| {
                 copy_finished(packet, inner.ip_len, inner.checksum_at(), place)
             }),
             Cut::Segments(segments) if self.style.can_merge() && segments.count() > 1 => {
-                writer.merged(segments)
+                return writer.merged(segments);
             }
             Cut::Segments(segments) => writer.segments(segments),
+            Cut::Uncut { segments, gso_type, carrier } => {
+                let (at, gso_type, carrier) = (writer.wrap.len(), *gso_type, *carrier);
+                let (ip_at, transport_at) = (at as u16, (at + inner.ip_len) as u16);
+                let inner = InnerGso { gso_type, ip_at, transport_at, carrier };
+                return writer.uncut(packet, segments, inner);
+            }
             Cut::Fragments(fragments) => writer.fragments(fragments),
             Cut::FragmentedSegments { segments, limit } => writer.fragmented_segments(segments, *limit),
             Cut::Delivery { limit, identification } => writer.fragmented(packet, *limit, *identification),
-        }
+        };
+        packets.map(Emitted::all)
     }
 
     /// The same number for all packets of a flow; of packets without ports and of all pieces of a datagram, for all
@@ -163,12 +185,12 @@ impl Writer<'_> {
     }
 
     /// GRE-in-UDP: as few packets as possible, which the kernel or the card cuts.
-    fn merged(&mut self, segments: &SuperPacket<'_>) -> Result<usize, DropReason> {
+    fn merged(&mut self, segments: &SuperPacket<'_>) -> Result<Emitted, DropReason> {
         let (gre_len, shared_len) = (self.wrap.gre_len(), self.wrap.shared_len());
         let piece = gre_len + segments.len_of(0);
         let most = ((usize::from(u16::MAX) - shared_len) / piece).clamp(1, MERGED_MAX);
         let refers = self.refers(segments.payload_of(0).len());
-        let mut first = 0;
+        let (mut first, mut repeated) = (0, 0);
         while first < segments.count() {
             let last = (first + most).min(segments.count());
             if last - first == 1 {
@@ -177,7 +199,7 @@ impl Writer<'_> {
             }
             let body: usize = (first..last).map(|index| gre_len + segments.len_of(index)).sum();
             // At most a path MTU.
-            let gso = Gso { size: piece as u16, headers: shared_len as u16 };
+            let gso = Gso { size: piece as u16, headers: shared_len as u16, inner: None };
             let place = self.out.push(shared_len, self.to, Some(gso)).ok_or(DropReason::BatchFull)?;
             self.wrap.write_shared(place, shared_len + body).map_err(|_| DropReason::Malformed)?;
             for index in first..last {
@@ -192,9 +214,38 @@ impl Writer<'_> {
                     self.refer(segments.payload_of(index))?;
                 }
             }
+            repeated += (last - first - 1) * shared_len;
             first = last;
         }
-        Ok(segments.count())
+        Ok(Emitted { packets: segments.count(), repeated })
+    }
+
+    /// One packet, which the kernel cuts behind the inner headers. Nothing in it has to be finished: checksums stay open, and
+    /// there is no sequence number.
+    fn uncut(
+        &mut self,
+        packet: &[u8],
+        segments: &SuperPacket<'_>,
+        inner: InnerGso,
+    ) -> Result<Emitted, DropReason> {
+        let outer = self.wrap.len();
+        let headers = outer + segments.headers_len();
+        let (head, payload) = packet.split_at_checked(segments.headers_len()).ok_or(DropReason::Malformed)?;
+        // None is more than the length of the packet, which has 16 bits.
+        let gso = Gso { size: segments.size() as u16, headers: headers as u16, inner: Some(inner) };
+        let place = self.out.push(headers, self.to, Some(gso)).ok_or(DropReason::BatchFull)?;
+        let total = outer + packet.len();
+        let room = self.wrap.write(place, total).map_err(|_| DropReason::Malformed)?;
+        room.copy_from_slice(head);
+        self.wrap.leave_open(place, total).map_err(|_| DropReason::Malformed)?;
+        if self.refers(payload.len()) {
+            self.refer(head.len()..packet.len())?;
+        } else {
+            let place = self.out.extend(payload.len()).ok_or(DropReason::BatchFull)?;
+            place.copy_from_slice(payload);
+        }
+        let packets = segments.count();
+        Ok(Emitted { packets, repeated: (packets - 1) * headers })
     }
 
     fn fragments(&mut self, fragments: &Fragments<'_>) -> Result<usize, DropReason> {

@@ -64,7 +64,7 @@ impl Engine {
         let offload = if wrapped.inner_offload {
             Offload::check(header, wrapped.range.start - virtio::LEN, &inner).map_err(refused)?
         } else {
-            Offload { partial: false, segment: None }
+            Offload { partial: false, segment: None, gso_type: virtio::GSO_NONE }
         };
         let is_loop = self.is_outer(inner.destination);
         let second = self.second(now);

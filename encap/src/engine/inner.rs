@@ -345,6 +345,8 @@ pub(super) struct Offload {
     pub(super) partial: bool,
     /// Bytes of payload per segment, when the packet stands for several.
     pub(super) segment: Option<u16>,
+    /// What the virtio header calls it then.
+    pub(super) gso_type: u8,
 }
 
 impl Offload {
@@ -352,7 +354,8 @@ impl Offload {
     /// counts from. The checksum must be that of the inner transport, and merged packets must be TCP or UDP.
     pub(super) fn check(header: &virtio::Header, base: usize, inner: &Inner) -> Result<Self, DropReason> {
         let partial = header.flags & virtio::NEEDS_CSUM != 0;
-        let (gso_type, checksum_at) = match inner.transport {
+        let gso_type = header.gso_type;
+        let (expected, checksum_at) = match inner.transport {
             Transport::Tcp { .. } if inner.is_v4() => (Some(virtio::GSO_TCPV4), tcp::CHECKSUM_AT),
             Transport::Tcp { .. } => (Some(virtio::GSO_TCPV6), tcp::CHECKSUM_AT),
             Transport::Udp { .. } => (Some(virtio::GSO_UDP_L4), udp::CHECKSUM_AT),
@@ -360,13 +363,13 @@ impl Offload {
         };
         let starts = usize::from(header.csum_start) == base + inner.ip_len;
         let stored = usize::from(header.csum_offset) == checksum_at;
-        if partial && !(gso_type.is_some() && starts && stored) {
+        if partial && !(expected.is_some() && starts && stored) {
             return Err(DropReason::BadOffload);
         }
-        match header.gso_type & !virtio::GSO_ECN {
-            virtio::GSO_NONE => Ok(Self { partial, segment: None }),
-            merged if gso_type == Some(merged) && partial && header.gso_size > 0 => {
-                Ok(Self { partial, segment: Some(header.gso_size) })
+        match gso_type & !virtio::GSO_ECN {
+            virtio::GSO_NONE => Ok(Self { partial, segment: None, gso_type }),
+            merged if expected == Some(merged) && partial && header.gso_size > 0 => {
+                Ok(Self { partial, segment: Some(header.gso_size), gso_type })
             }
             _ => Err(DropReason::BadOffload),
         }

@@ -135,6 +135,14 @@ impl Engine {
         self.note_outer_addresses();
     }
 
+    /// From now on a packet of the tunnel that stands for several leaves as one where its outer headers allow that, and is cut by
+    /// whoever sends it ([`crate::batch::Gso::inner`]).
+    pub fn leave_uncut(&mut self, index: usize) {
+        if let Some(Some(state)) = self.tunnels.get_mut(index) {
+            state.uncut = state.style.inner_carrier();
+        }
+    }
+
     /// Forgets a tunnel: its packets are `UnknownPeer` from now on.
     pub fn remove_tunnel(&mut self, index: usize) {
         self.take(index);

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::emit::Cut;
+use super::emit::{Cut, Emitted};
 use super::inner::{Inner, Offload, Transport};
 use super::notices::Notices;
 use super::paths::Paths;
@@ -35,10 +35,10 @@ impl Engine {
             identification: &mut self.identification,
         };
         match state.encapsulate(&mut way, frame, out) {
-            Ok((peer, packets)) => {
+            Ok((peer, Emitted { packets, repeated })) => {
                 out.keep(frame);
                 if let Some(counters) = state.counters.peer(peer) {
-                    counters.count_out(packets as u64, (out.bytes() - before.1) as u64);
+                    counters.count_out(packets as u64, (out.bytes() - before.1 + repeated) as u64);
                 }
                 self.next_sweep.get_or_insert(now + SWEEP);
             }
@@ -61,13 +61,13 @@ struct Way<'a> {
 }
 
 impl State {
-    /// Returns the peer and the number of packets on the wire.
+    /// Returns the peer and what is on the wire then.
     fn encapsulate(
         &mut self,
         way: &mut Way<'_>,
         frame: &mut [u8],
         out: &mut Batch,
-    ) -> Result<(PeerIndex, usize), DropReason> {
+    ) -> Result<(PeerIndex, Emitted), DropReason> {
         let (header, _) = virtio::Header::parse(frame).map_err(|_| DropReason::Malformed)?;
         let packet = frame.get_mut(virtio::LEN..).ok_or(DropReason::Malformed)?;
         let inner = Inner::parse(packet)?;
@@ -97,8 +97,8 @@ impl State {
             }
             cut => cut?,
         };
-        let packets = self.emit(packet, &inner, &cut, peer, out)?;
-        Ok((peer, packets))
+        let emitted = self.emit(packet, &inner, &cut, peer, out)?;
+        Ok((peer, emitted))
     }
 
     /// Checks addresses and protocol; says who made the packet.
@@ -162,6 +162,14 @@ impl State {
         let segments = segments.map_err(|_| DropReason::Malformed)?;
         if segments.count() > MAX_FRAME_PACKETS_OUT {
             return Err(DropReason::TooManySegments);
+        }
+        // The length of the whole has to fit the outer header as well.
+        let whole = usize::from(self.overhead) + inner.total;
+        if let Some(carrier) = self.uncut
+            && segments.count() > 1
+            && whole <= usize::from(u16::MAX)
+        {
+            return Ok(Cut::Uncut { segments, gso_type: offload.gso_type, carrier });
         }
         Ok(Cut::Segments(segments))
     }

@@ -212,10 +212,10 @@ impl State {
         let limit = usize::from(limit);
         let cut = if len <= limit { Cut::Whole } else { self.delivery(limit, identification) };
         let before = out.bytes();
-        let packets = self.emit(packet, &inner, &cut, peer, out)?;
+        let emitted = self.emit(packet, &inner, &cut, peer, out)?;
         self.probes.expect(peer, large, number);
         if let Some(counters) = self.counters.peer(peer) {
-            counters.count_out(packets as u64, (out.bytes() - before) as u64);
+            counters.count_out(emitted.packets as u64, (out.bytes() - before) as u64);
         }
         Ok(())
     }

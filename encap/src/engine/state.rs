@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::ecn::Marking;
 use super::probes::Probes;
 use super::wrap::Style;
+use crate::batch::InnerCarrier;
 use crate::config::{Fragment, Tunnel};
 use crate::metrics::TunnelCounters;
 use crate::mtu::Allowance;
@@ -33,6 +34,8 @@ pub(super) struct State {
     pub(super) mtu_floor: u16,
     pub(super) fragments_inner: bool,
     pub(super) nested: bool,
+    /// Packets that stand for several leave so, and are cut inside of this.
+    pub(super) uncut: Option<InnerCarrier>,
     /// GRE-in-UDP over IPv6 without a UDP checksum is taken (RFC 6935 section 5).
     pub(super) takes_zero_checksum: bool,
     pub(super) scope: Scope,
@@ -73,6 +76,7 @@ impl State {
             mtu_floor: tunnel.mtu_floor,
             fragments_inner: tunnel.fragment == Fragment::Inner,
             nested: tunnel.nested,
+            uncut: None,
             takes_zero_checksum: !tunnel.udp_checksum || tunnel.local.is_ipv4(),
             scope: Scope::new(tunnel),
             flows: FlowTable::new(now, tunnel.flows as usize, seed),

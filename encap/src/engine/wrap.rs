@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use crate::batch::InnerCarrier;
 use crate::config::{Kind, Tunnel};
 use crate::wire::checksum::Sum;
 use crate::wire::{WireError, gre, ipv4, ipv6, udp, write};
@@ -67,6 +68,19 @@ impl Style {
     pub(super) fn can_merge(&self) -> bool {
         // The kernel makes a UDP checksum when it cuts.
         self.kind == Kind::GreInUdp && self.udp_checksum && self.gre.checksum.is_none()
+    }
+
+    /// What the kernel can cut many packets inside of that leave as one: it repeats what stands in front, and insists on 8
+    /// bytes between the two IP headers (`virtio_net_hdr_tnl_to_skb`).
+    pub(super) fn inner_carrier(&self) -> Option<InnerCarrier> {
+        if self.gre.checksum.is_some() || self.gre.sequence.is_some() {
+            return None;
+        }
+        match self.kind {
+            Kind::Gre => self.gre.key.map(|_| InnerCarrier::Gre),
+            Kind::GreInUdp => Some(InnerCarrier::GreInUdp { has_checksum: self.udp_checksum }),
+            Kind::Ipip => None,
+        }
     }
 
     /// Whether the first 8 bytes behind the outer IP header do not show the key.
@@ -201,12 +215,17 @@ impl Wrap {
         let head = place.get_mut(..len).ok_or(WireError::Truncated)?;
         head.copy_from_slice(self.bytes.get(..len).unwrap_or_default());
         self.set_ip_length(head, total)?;
-        let datagram = length(total - at)?;
-        write(head, at + udp::LENGTH_AT, datagram)?;
+        write(head, at + udp::LENGTH_AT, length(total - at)?)?;
+        self.leave_open(head, total)?;
+        Ok(len)
+    }
+
+    /// Leaves the UDP checksum of a packet of `total` bytes, if it has one, to who cuts it.
+    pub(super) fn leave_open(&self, place: &mut [u8], total: usize) -> Result<(), WireError> {
+        let Some(at) = self.udp_at.filter(|_| self.udp_checksum) else { return Ok(()) };
         // The folded sum of the pseudo-header, not its complement.
         let open = !self.udp_pseudo(total - at).finish();
-        write(head, at + udp::CHECKSUM_AT, open.to_be_bytes())?;
-        Ok(len)
+        write(place, at + udp::CHECKSUM_AT, open.to_be_bytes())
     }
 
     /// Writes the GRE header of one piece of a merged packet.

@@ -5,6 +5,7 @@
 
 pub mod capability;
 pub mod channel;
+pub mod ethtool;
 pub mod inherited;
 pub mod memory;
 pub mod namespace;

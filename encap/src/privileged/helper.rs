@@ -178,9 +178,12 @@ impl Helper<'_> {
             local: sockets.local,
             link_header_bytes: sockets.link_header_bytes as u32,
             on_link: sockets.link.is_some(),
+            has_outlet: sockets.outlet.is_some(),
             not_routed: sockets.not_routed,
         };
-        let shared = [&sockets.routed, &sockets.icmp].into_iter().chain(&sockets.link).chain(&sockets.guards);
+        let senders =
+            [&sockets.routed, &sockets.icmp].into_iter().chain(&sockets.link).chain(&sockets.outlet);
+        let shared = senders.chain(&sockets.guards);
         let descriptors: Vec<_> =
             sockets.receivers.iter().chain(shared).map(|socket| socket.as_fd()).collect();
         self.say(&reply, &descriptors)

@@ -12,7 +12,7 @@ use crate::linux::channel::{MAX_BYTES, MAX_DESCRIPTORS};
 
 /// Most engine threads, and so most sockets of each sort in one message.
 pub(super) const MAX_THREADS: usize = 64;
-// A receiver per thread, both senders, the ICMP socket and the guards.
+// A receiver per thread, the three senders, the ICMP socket and the guards.
 const _: () = assert!(MAX_THREADS + 8 <= MAX_DESCRIPTORS);
 const MAX_TEXT_BYTES: usize = 3072;
 
@@ -37,13 +37,14 @@ pub(super) enum Request {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reply {
     /// The sockets of a network edge that was not there before: a receiver per thread, the raw sender, the ICMP socket,
-    /// the packet sender if there is one (`on_link`), the guards.
+    /// the packet sender and the outlet if there are (`on_link`, `has_outlet`), the guards.
     Network {
         interface: String,
         device: u32,
         local: IpAddr,
         link_header_bytes: u32,
         on_link: bool,
+        has_outlet: bool,
         not_routed: bool,
     },
     /// The TUN device of the tunnel, and the number of its network edge.
@@ -137,9 +138,18 @@ impl Reply {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::default();
         match self {
-            Self::Network { interface, device, local, link_header_bytes, on_link, not_routed } => {
+            Self::Network {
+                interface,
+                device,
+                local,
+                link_header_bytes,
+                on_link,
+                has_outlet,
+                not_routed,
+            } => {
                 let writer = writer.byte(1).text(interface).u32(*device).text(&local.to_string());
-                writer.u32(*link_header_bytes).byte(u8::from(*on_link)).byte(u8::from(*not_routed))
+                let writer = writer.u32(*link_header_bytes).byte(u8::from(*on_link));
+                writer.byte(u8::from(*has_outlet)).byte(u8::from(*not_routed))
             }
             Self::Tunnel { number, network } => writer.byte(2).u32(*number).u32(*network),
             Self::Ready => writer.byte(3),
@@ -164,6 +174,7 @@ impl Reply {
                 local: reader.text()?.parse().ok()?,
                 link_header_bytes: reader.u32()?,
                 on_link: reader.byte()? != 0,
+                has_outlet: reader.byte()? != 0,
                 not_routed: reader.byte()? != 0,
             },
             2 => Self::Tunnel { number: reader.u32()?, network: reader.u32()? },
@@ -260,6 +271,7 @@ mod tests {
                 local: "2001:db8::1".parse().unwrap(),
                 link_header_bytes: 14,
                 on_link: true,
+                has_outlet: true,
                 not_routed: false,
             },
             Reply::Tunnel { number: 5, network: 3 },

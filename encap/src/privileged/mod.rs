@@ -9,6 +9,7 @@
 mod check;
 mod helper;
 mod message;
+mod outlets;
 mod plan;
 mod setup;
 
@@ -112,6 +113,8 @@ pub struct NetworkEdge {
     pub device: u32,
     /// Packet socket that sends, unless the kernel is to route every packet.
     pub link: Option<OwnedFd>,
+    /// Device by which packets leave that the kernel cuts inside of GRE, where it does that.
+    pub outlet: Option<OwnedFd>,
     /// Raw socket that sends where the next hop is not known.
     pub routed: OwnedFd,
     /// Hears what the underlay says about outer packets.
@@ -270,9 +273,18 @@ impl Privileged {
         let outcome = self.ask(
             |number| Request::Add { number, tunnel: id as u32, plan },
             |reply, descriptors| match reply {
-                Reply::Network { interface, device, local, link_header_bytes, on_link, not_routed } => {
+                Reply::Network {
+                    interface,
+                    device,
+                    local,
+                    link_header_bytes,
+                    on_link,
+                    has_outlet,
+                    not_routed,
+                } => {
                     edges.warnings.extend(check::note_on_routing(not_routed));
-                    match self.edge((interface, device), local, link_header_bytes, on_link, descriptors) {
+                    let senders = (on_link, has_outlet);
+                    match self.edge((interface, device), local, link_header_bytes, senders, descriptors) {
                         Some(edge) => edges.networks.push(edge),
                         None => return Some(Err(io::ErrorKind::InvalidData.into())),
                     }
@@ -308,13 +320,14 @@ impl Privileged {
         (interface, device): (String, u32),
         local: IpAddr,
         link_header_bytes: u32,
-        on_link: bool,
+        (on_link, has_outlet): (bool, bool),
         descriptors: Vec<OwnedFd>,
     ) -> Option<NetworkEdge> {
         let mut rest = descriptors.into_iter();
         let receivers: Vec<_> = rest.by_ref().take(self.threads).collect();
         let (routed, icmp) = (rest.next()?, rest.next()?);
         let link = if on_link { Some(rest.next()?) } else { None };
+        let outlet = if has_outlet { Some(rest.next()?) } else { None };
         Some(NetworkEdge {
             interface,
             local,
@@ -322,6 +335,7 @@ impl Privileged {
             device,
             receivers,
             link,
+            outlet,
             routed,
             icmp,
             guards: rest.collect(),

@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 
 use ipnet::IpNet;
 
+use super::outlets::Outlets;
 use super::plan::Plan;
 use super::{PROTOCOL, TABLE_BASE, TABLE_INDEX_MASK};
 use crate::config::{ForwardTo, Isolation, Kind, Transmit, Tunnel};
@@ -75,6 +76,7 @@ pub(super) struct NetworkSockets {
     pub(super) not_routed: bool,
     pub(super) device: u32,
     pub(super) link: Option<OwnedFd>,
+    pub(super) outlet: Option<OwnedFd>,
     pub(super) routed: OwnedFd,
     pub(super) icmp: OwnedFd,
     pub(super) guards: Vec<OwnedFd>,
@@ -92,6 +94,7 @@ pub(super) struct Setup {
     group: Option<Group>,
     /// Netfilter tables, one per network edge; they go with their sockets.
     tables: Vec<OwnedFd>,
+    outlets: Outlets,
     /// Bytes of all receive rings.
     ring_bytes: usize,
 }
@@ -128,6 +131,7 @@ impl Setup {
             tunnels: HashMap::new(),
             group: None,
             tables: Vec::new(),
+            outlets: Outlets::default(),
             ring_bytes: 0,
         })
     }
@@ -160,6 +164,8 @@ impl Setup {
         let ring = rings.then_some(plan.link_mtu);
         let link_header = socket::link_header_bytes(plan.hardware);
         let not_routed = heard.packets || self.drop_before_routing(plan, carriers);
+        let has_outlet = on_link && kind != Kind::Ipip;
+        let outlet = has_outlet.then(|| self.outlets.get(&mut self.netlink, plan)).flatten();
         let guards = carriers.iter().map(|carrier| socket::open_guard(interface, local, *carrier));
         let guards = guards.collect::<io::Result<Vec<_>>>();
         Ok(NetworkSockets {
@@ -174,6 +180,7 @@ impl Setup {
                 .then(|| socket::open_link_sender(plan.index, kind == Kind::GreInUdp))
                 .transpose()
                 .map_err(fail("packet"))?,
+            outlet,
             routed: socket::open_sender(interface, local).map_err(fail("raw"))?,
             icmp: socket::open_icmp(interface, local, !heard.messages).map_err(fail("ICMP"))?,
             receivers: socket::open_receivers(plan.index, link_header, local, received, threads, ring)

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::privileged::NetworkEdge;
-use crate::socket::{IcmpReceiver, PacketReceiver, RawSender, SendSockets, Transmitter};
+use crate::socket::{IcmpReceiver, Outlet, PacketReceiver, RawSender, SendSockets, Transmitter};
 use crate::wire::ip::Version;
 
 /// The sockets of one edge that belong to one thread, and those that all share.
@@ -36,6 +36,7 @@ pub(super) fn share(edge: NetworkEdge, threads: usize) -> io::Result<Vec<Network
     let senders = Arc::new(SendSockets {
         raw: RawSender::new(edge.routed),
         link: edge.link,
+        outlet: edge.outlet.map(Outlet::new),
         device: edge.device,
         local: edge.local,
     });

@@ -274,6 +274,9 @@ impl Worker {
                 Command::Network(network) => self.add_network(*network).map_err(|error| error.to_string())?,
                 Command::Add { id, tunnel, tun, mtu, network, counters, is_served } => {
                     self.engine.set_tunnel(now, id, &tunnel, mtu, counters, is_served);
+                    if self.networks.get(network).is_some_and(|network| network.transmitter.cuts_inside()) {
+                        self.engine.leave_uncut(id);
+                    }
                     if is_served {
                         let number = u32::try_from(id).unwrap_or(u32::MAX);
                         watch(&self.epoll, tun.as_fd(), u64::from(number))

@@ -9,8 +9,10 @@ use rustix::net::{AddressFamily, Protocol, RawProtocol, SocketFlags, SocketType}
 
 use super::option;
 use super::send::{Progress, SEND_BUFFER_BYTES, SendReport, send_some};
-use crate::batch::{Batch, Gso};
-use crate::segment::SuperPacket;
+use crate::batch::{Batch, Gso, InnerCarrier};
+use crate::segment::{self, SuperPacket};
+use crate::wire::checksum::Sum;
+use crate::wire::{WireError, ip, udp, virtio, write};
 
 /// Datagrams that are cut together; more are sent in turns.
 const CUT_PACKETS: usize = 64;
@@ -97,31 +99,61 @@ impl RawSender {
         });
     }
 
-    /// Sends a datagram that is several: a raw socket cannot have the kernel cut it.
+    /// Sends a packet that is several: a raw socket cannot have the kernel cut it.
     fn send_cut(&self, batch: &Batch, number: usize, gso: Gso, progress: &mut Progress, cut: &mut Batch) {
         let Some(whole) = batch.packet(number) else { return };
         let bytes = whole.bytes();
-        let Ok(parts) = SuperPacket::udp(&bytes, gso.size.into()) else {
+        let Ok((outer, parts)) = parts(&bytes, gso) else {
             progress.report.other += 1;
             return;
         };
         let before = std::mem::take(&mut progress.report);
         cut.clear();
         for index in 0..parts.count() {
-            let len = parts.len_of(index);
+            let len = outer.len() + parts.len_of(index);
             if !cut.has_room(len, 1) {
                 self.send_plain(cut, 0..cut.len(), progress);
                 cut.clear();
             }
             if let Some(place) = cut.push(len, whole.destination, None) {
-                // Cannot fail: the place is as long as the part.
-                let _ = parts.write(index, place);
+                // Cannot fail: the place is as long as both.
+                let (head, rest) = place.split_at_mut(outer.len());
+                head.copy_from_slice(outer);
+                let _ = parts.write(index, rest);
+                if let Some(inner) = gso.inner {
+                    let _ = finish_outer(place, inner.carrier);
+                }
             }
         }
         self.send_plain(cut, 0..cut.len(), progress);
         let parts = std::mem::replace(&mut progress.report, before);
         progress.report.add_parts(&parts);
     }
+}
+
+/// What stands in front of each part of a packet, and the parts.
+fn parts(packet: &[u8], gso: Gso) -> Result<(&[u8], SuperPacket<'_>), WireError> {
+    let size = gso.size.into();
+    let Some(inner) = gso.inner else { return Ok((&[], SuperPacket::udp(packet, size)?)) };
+    let (outer, packet) = packet.split_at_checked(inner.ip_at.into()).ok_or(WireError::Truncated)?;
+    let is_udp = inner.gso_type == virtio::GSO_UDP_L4;
+    let parts = if is_udp { SuperPacket::udp(packet, size) } else { SuperPacket::tcp(packet, size) };
+    Ok((outer, parts?))
+}
+
+/// Completes the outer headers of one of several packets that are written otherwise.
+fn finish_outer(packet: &mut [u8], carrier: InnerCarrier) -> Result<(), WireError> {
+    ip::set_length(packet, packet.len())?;
+    let InnerCarrier::GreInUdp { has_checksum } = carrier else { return Ok(()) };
+    let (ip, datagram) = ip::Packet::parse(packet)?;
+    let (at, length) = (ip.header_len, datagram.len() as u16);
+    write(packet, at + udp::LENGTH_AT, length.to_be_bytes())?;
+    if has_checksum {
+        let open = !Sum::pseudo(ip.source, ip.destination, ip.protocol, length).finish();
+        write(packet, at + udp::CHECKSUM_AT, open.to_be_bytes())?;
+        segment::finish(packet, at, udp::CHECKSUM_AT)?;
+    }
+    Ok(())
 }
 
 fn gso(batch: &Batch, number: usize) -> Option<Gso> {

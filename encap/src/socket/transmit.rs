@@ -1,4 +1,5 @@
-//! The send edge: packets go on the link by a packet socket where the next hop is certain, else by the raw socket.
+//! The send edge: packets go on the link by a packet socket where the next hop is certain, else by the raw socket; those
+//! that are to be cut inside of GRE by an outlet (see `outlet.rs`), if there is one.
 //!
 //! A packet socket saves the kernel the way through its routing and IP layers, and it is the only way to have a
 //! datagram that is several cut by the kernel or the card. The price is that the next hop has to be known here (see
@@ -17,6 +18,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::follow::Follower;
 use super::nexthop::{LINK_HEADER_LEN, NextHops, Way};
+use super::outlet::Outlet;
 use super::raw::RawSender;
 use super::send::{Progress, SEND_BUFFER_BYTES, SendReport, send_some};
 use super::{option, packet};
@@ -53,6 +55,8 @@ pub struct SendSockets {
     pub raw: RawSender,
     /// Takes packets whose next hop is known, from [`open_link_sender`]. Without it all packets are routed.
     pub link: Option<OwnedFd>,
+    /// Takes packets whose next hop is known and that are to be cut inside of GRE.
+    pub outlet: Option<Outlet>,
     /// Index of the interface.
     pub device: u32,
     /// The local address.
@@ -64,13 +68,25 @@ pub struct SendSockets {
 pub struct Transmitter {
     sockets: Arc<SendSockets>,
     hops: NextHops,
-    /// For each packet of a batch whether it goes on the link.
-    on_link: Vec<bool>,
+    /// For each packet of a batch how it leaves.
+    exits: Vec<Exit>,
     /// Whether packets on the link have a virtio header.
     has_headers: bool,
     /// Whether the kernel cuts datagrams: since Linux 6.2.
     cuts: bool,
+    /// Whether the outlet takes packets.
+    cuts_inside: bool,
     scratch: Option<Batch>,
+}
+
+/// How a packet leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    /// By the packet socket.
+    Link,
+    Outlet,
+    /// By the raw socket.
+    Routed,
 }
 
 impl Transmitter {
@@ -79,7 +95,14 @@ impl Transmitter {
         let hops = NextHops::new(sockets.device);
         let header = |link| option::numbers(link, libc::SOL_PACKET, libc::PACKET_VNET_HDR);
         let has_headers = sockets.link.as_ref().is_some_and(|link| header(link).is_ok_and(|[on]| on != 0));
-        Self { sockets, hops, on_link: Vec::new(), has_headers, cuts: has_headers, scratch: None }
+        let cuts_inside = sockets.outlet.is_some();
+        let (exits, scratch) = (Vec::new(), None);
+        Self { sockets, hops, exits, has_headers, cuts: has_headers, cuts_inside, scratch }
+    }
+
+    /// Whether packets inside of GRE are best cut here: the kernel does it.
+    pub fn cuts_inside(&self) -> bool {
+        self.cuts_inside
     }
 
     /// Takes notice of a change, told by [`Follower::read`].
@@ -104,13 +127,13 @@ impl Transmitter {
         };
         self.choose(now, batch);
         let mut from = 0;
-        while let Some(&on_link) = self.on_link.get(from) {
-            let run = self.on_link.iter().skip(from).take_while(|other| **other == on_link).count();
+        while let Some(&exit) = self.exits.get(from) {
+            let run = self.exits.iter().skip(from).take_while(|other| **other == exit).count();
             let packets = from..from + run;
-            if on_link {
-                self.send_on_link(link, batch, packets, &mut progress);
-            } else {
-                sockets.raw.send_range(batch, packets, &mut progress, &mut self.scratch);
+            match exit {
+                Exit::Link => self.send_on_link(link, batch, packets, &mut progress),
+                Exit::Outlet => self.send_by_outlet(batch, packets, &mut progress),
+                Exit::Routed => sockets.raw.send_range(batch, packets, &mut progress, &mut self.scratch),
             }
             from += run;
         }
@@ -120,7 +143,7 @@ impl Transmitter {
 
     /// Decides for every packet how it leaves, and writes what stands in front of it.
     fn choose(&mut self, now: Instant, batch: &mut Batch) {
-        self.on_link.clear();
+        self.exits.clear();
         let mut last = None;
         for room in batch.rooms_mut() {
             let known = last.filter(|(destination, _)| *destination == room.destination);
@@ -134,17 +157,52 @@ impl Transmitter {
             last = header.map(|header| (room.destination, header));
             // What is too big for the interface even when cut is refused there, part by part.
             let fits = |gso: Gso| {
-                self.cuts
+                (if gso.inner.is_some() { self.cuts_inside } else { self.cuts })
                     && self
                         .hops
                         .link_mtu()
                         .is_some_and(|mtu| u32::from(gso.size) + u32::from(gso.headers) <= mtu)
             };
             let header = header.filter(|_| room.gso.is_none_or(fits));
+            self.exits.push(match header {
+                None => Exit::Routed,
+                Some(_) if room.gso.is_some_and(|gso| gso.inner.is_some()) => Exit::Outlet,
+                Some(_) => Exit::Link,
+            });
             if let Some(header) = header {
                 prepend(room, header, self.has_headers);
             }
-            self.on_link.push(header.is_some());
+        }
+    }
+
+    /// What the outlet does not take is cut here.
+    fn send_by_outlet(&mut self, batch: &Batch, packets: Range<usize>, progress: &mut Progress) {
+        let sockets = Arc::clone(&self.sockets);
+        for number in packets {
+            let whole = batch.packet(number).and_then(|packet| {
+                let gso = packet.gso?;
+                Some((sockets.outlet.as_ref().filter(|_| self.cuts_inside)?, packet, gso, gso.inner?))
+            });
+            let Some((outlet, packet, gso, inner)) = whole else {
+                sockets.raw.send_range(batch, number..number + 1, progress, &mut self.scratch);
+                continue;
+            };
+            let before = progress.report.sent;
+            let mut is_refused = false;
+            progress.send(outlet.as_fd(), number..number + 1, |_| match outlet.send(packet, gso, inner) {
+                Err(error) if is_refusal(&error) => {
+                    is_refused = true;
+                    Ok(1)
+                }
+                result => result.map(|()| 1),
+            });
+            if is_refused {
+                self.cuts_inside = false;
+                progress.report.sent = before;
+                sockets.raw.send_range(batch, number..number + 1, progress, &mut self.scratch);
+            } else {
+                progress.report.on_link += progress.report.sent - before;
+            }
         }
     }
 
@@ -178,6 +236,11 @@ impl Transmitter {
             self.sockets.raw.send_range(batch, number..number + 1, progress, &mut self.scratch);
         }
     }
+}
+
+/// Whether a device will go on refusing: it cannot do this, was taken down, or is gone.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EIO | libc::EBADFD))
 }
 
 /// Writes the link header in front of a packet, and the virtio header if it has one.

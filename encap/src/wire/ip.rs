@@ -209,6 +209,24 @@ pub fn set_ecn(packet: &mut [u8], ecn: u8) -> Result<(), WireError> {
     }
 }
 
+/// Says in the header of a packet that it is `total` bytes long, headers included.
+///
+/// # Errors
+/// [`WireError`] when there is no IP header; [`WireError::Length`] when a packet cannot be so long or so short.
+pub fn set_length(packet: &mut [u8], total: usize) -> Result<(), WireError> {
+    let length =
+        |bytes: Option<usize>| bytes.and_then(|bytes| u16::try_from(bytes).ok()).ok_or(WireError::Length);
+    match Version::of(packet)? {
+        Version::V4 => {
+            let [old, checksum] = [read(packet, 2)?, read(packet, 10)?].map(u16::from_be_bytes);
+            let new = length(Some(total))?;
+            write(packet, 10, adjust(checksum, old, new).to_be_bytes())?;
+            write(packet, 2, new.to_be_bytes())
+        }
+        Version::V6 => write(packet, 4, length(total.checked_sub(ipv6::LEN))?.to_be_bytes()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};

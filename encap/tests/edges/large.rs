@@ -100,7 +100,7 @@ fn in_order((mut sender, _right, mut receiver): (Sender, Namespace, PacketReceiv
                 true => udp((A.into(), 1), (B.into(), 4754), &payload, true),
                 false => ip(A.into(), B.into(), 47, &payload),
             };
-            let gso = several.then_some(Gso { size: 1400, headers: 28 });
+            let gso = several.then_some(Gso { size: 1400, headers: 28, inner: None });
             packets.push(packet.len(), B.into(), gso).unwrap().copy_from_slice(&packet);
             expected.push(packet);
         }

@@ -117,6 +117,6 @@ fn add(batch: &mut Batch, packet: &[u8], destination: IpAddr, gso: Option<Gso>) 
 pub(crate) fn several(packet: &[u8], destination: IpAddr, size: u16) -> Batch {
     let headers = if destination.is_ipv4() { 28 } else { 48 };
     let mut batch = Batch::new(packet.len(), 1);
-    add(&mut batch, packet, destination, Some(Gso { size, headers }));
+    add(&mut batch, packet, destination, Some(Gso { size, headers, inner: None }));
     batch
 }

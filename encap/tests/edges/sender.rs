@@ -36,6 +36,7 @@ impl Sender {
                 let sockets = SendSockets {
                     raw: RawSender::new(open_sender("left", from).unwrap()),
                     link: by_link.then(|| open_link_sender(index("left"), true).unwrap()),
+                    outlet: None,
                     device: index("left"),
                     local: from,
                 };

@@ -26,7 +26,7 @@ pub use address::Address;
 pub use family::Family;
 pub use link::{Ipv4Setting, Link};
 pub use neighbour::Neighbour;
-pub use netfilter::{drop_before_routing, drop_own_sources};
+pub use netfilter::{drop_before_routing, drop_own_sources, hand_on};
 pub use route::{Route, RouteKind, RouteTo};
 pub use rule::{Rule, RuleAction};
 pub use watch::{Event, Watch};

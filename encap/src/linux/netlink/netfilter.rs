@@ -1,5 +1,6 @@
-//! Netfilter tables of nf_tables that drop packets before the kernel routes them. A table belongs to its socket: the
-//! kernel removes it when that is closed, however its owner ends (`NFT_TABLE_F_OWNER`, since Linux 5.12).
+//! Netfilter tables of nf_tables that drop packets before the kernel routes them, or give them to another interface. A table
+//! belongs to its socket: the kernel removes it when that is closed, however its owner ends (`NFT_TABLE_F_OWNER`, since
+//! Linux 5.12).
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -31,6 +32,7 @@ const REGISTER_VERDICT: u32 = 0;
 const REGISTER: u32 = 1;
 /// linux/netfilter.h.
 const HOOK_PREROUTING: u32 = 0;
+const HOOK_INGRESS: u32 = 0;
 const ACCEPT: u32 = 1;
 const DROP: u32 = 0;
 /// Before connection tracking and its defragmentation (-400), which need not see the packets either.
@@ -40,7 +42,9 @@ const FIRST_PRIORITY: i32 = PRIORITY - 1;
 /// linux/netfilter.h: the families by their protocol.
 const FAMILY_IPV4: u8 = 2;
 const FAMILY_IPV6: u8 = 10;
-const CHAIN: &str = "prerouting";
+/// All packets of one interface.
+const FAMILY_NETDEV: u8 = 5;
+const CHAIN: &str = "packets";
 
 /// Makes a table `name` that drops packets of any of `protocols` to `local` that arrive on interface number `device`,
 /// for as long as the socket it returns is open. A packet socket only gets copies: the packets themselves go on to the
@@ -63,9 +67,10 @@ pub fn drop_before_routing(name: &str, device: u32, local: IpAddr, protocols: &[
             equals(list, &[*protocol]);
             load(list, address_at, address.len() as u32);
             equals(list, &address);
+            drop_it(list);
         })
     });
-    make_table(family, name, FIRST_PRIORITY, rules)
+    make_table(family, name, &Hook::before_routing(FIRST_PRIORITY), rules)
 }
 
 /// Makes a table `name` that drops what arrives over IPv4 on a device of `group` and claims to come from an address of
@@ -84,15 +89,50 @@ pub fn drop_own_sources(name: &str, group: u32) -> Result<OwnedFd> {
                 .attribute_number(3, FIB_OF_SOURCE);
         });
         equals(list, &u32::from(libc::RTN_LOCAL).to_ne_bytes());
+        drop_it(list);
     });
-    make_table(FAMILY_IPV4, name, PRIORITY, [rule])
+    make_table(FAMILY_IPV4, name, &Hook::before_routing(PRIORITY), [rule])
 }
 
-/// Makes a table with one chain before routing.
+/// Makes a table `name` that gives every frame that arrives on the interface `from` to interface number `to`, which
+/// sends it as it is, for as long as the socket it returns is open. Needs `CAP_NET_ADMIN`.
+///
+/// # Errors
+/// When the kernel has no nf_tables for interfaces, or refuses a part of it.
+pub fn hand_on(name: &str, from: &str, to: u32) -> Result<OwnedFd> {
+    let rule = rule(FAMILY_NETDEV, name, |list| {
+        expression(list, "immediate", |data| {
+            data.attribute_number(1, REGISTER);
+            data.nest(2 | NESTED, |value| {
+                value.attribute(1, &to.to_ne_bytes());
+            });
+        });
+        expression(list, "fwd", |data| {
+            data.attribute_number(1, REGISTER);
+        });
+    });
+    make_table(FAMILY_NETDEV, name, &Hook { number: HOOK_INGRESS, priority: 0, device: Some(from) }, [rule])
+}
+
+/// Where a chain meets packets.
+struct Hook<'a> {
+    number: u32,
+    priority: i32,
+    /// The interface, for a table of one.
+    device: Option<&'a str>,
+}
+
+impl Hook<'static> {
+    fn before_routing(priority: i32) -> Self {
+        Self { number: HOOK_PREROUTING, priority, device: None }
+    }
+}
+
+/// Makes a table with one chain.
 fn make_table(
     family: u8,
     name: &str,
-    priority: i32,
+    hook: &Hook<'_>,
     rules: impl IntoIterator<Item = Message>,
 ) -> Result<OwnedFd> {
     let attempt = "make a netfilter table";
@@ -102,7 +142,7 @@ fn make_table(
         .map_err(|error| NetlinkError::new(attempt, error))?;
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))
         .map_err(|error| NetlinkError::new(attempt, error))?;
-    let mut messages = vec![boundary(BATCH_BEGIN), table(family, name), chain(family, name, priority)];
+    let mut messages = vec![boundary(BATCH_BEGIN), table(family, name), chain(family, name, hook)];
     messages.extend(rules);
     messages.push(boundary(BATCH_END));
     let mut bytes = Vec::new();
@@ -147,31 +187,24 @@ fn table(family: u8, name: &str) -> Message {
     message
 }
 
-fn chain(family: u8, table: &str, priority: i32) -> Message {
+fn chain(family: u8, table: &str, hook: &Hook<'_>) -> Message {
     let mut message = make(NEW_CHAIN, family);
     message.attribute_string(1, table).attribute_string(3, CHAIN);
-    message.nest(4 | NESTED, |hook| {
-        hook.attribute_number(1, HOOK_PREROUTING).attribute(2, &priority.to_be_bytes());
+    message.nest(4 | NESTED, |place| {
+        place.attribute_number(1, hook.number).attribute(2, &hook.priority.to_be_bytes());
+        if let Some(device) = hook.device {
+            place.attribute_string(3, device);
+        }
     });
     message.attribute_number(5, ACCEPT).attribute_string(7, "filter");
     message
 }
 
-/// A rule that drops what gets through the comparisons that `compare` writes.
-fn rule(family: u8, table: &str, compare: impl FnOnce(&mut Message)) -> Message {
+/// A rule with the expressions that `fill` writes.
+fn rule(family: u8, table: &str, fill: impl FnOnce(&mut Message)) -> Message {
     let mut message = make(NEW_RULE, family);
     message.attribute_string(1, table).attribute_string(2, CHAIN);
-    message.nest(4 | NESTED, |list| {
-        compare(list);
-        expression(list, "immediate", |data| {
-            data.attribute_number(1, REGISTER_VERDICT);
-            data.nest(2 | NESTED, |value| {
-                value.nest(2 | NESTED, |verdict| {
-                    verdict.attribute_number(1, DROP);
-                });
-            });
-        });
-    });
+    message.nest(4 | NESTED, fill);
     message
 }
 
@@ -181,6 +214,18 @@ const NESTED: u16 = 1 << 15;
 fn expression(list: &mut Message, name: &str, fill: impl FnOnce(&mut Message)) {
     list.nest(1 | NESTED, |element| {
         element.attribute_string(1, name).nest(2 | NESTED, fill);
+    });
+}
+
+/// Drops what has got through the comparisons.
+fn drop_it(list: &mut Message) {
+    expression(list, "immediate", |data| {
+        data.attribute_number(1, REGISTER_VERDICT);
+        data.nest(2 | NESTED, |value| {
+            value.nest(2 | NESTED, |verdict| {
+                verdict.attribute_number(1, DROP);
+            });
+        });
     });
 }
 
