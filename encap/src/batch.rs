@@ -62,6 +62,15 @@ pub struct InnerGso {
     pub carrier: InnerCarrier,
 }
 
+/// To whom packets may be sent of which an inner one is to be cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takers {
+    /// They are cut before they are on the wire.
+    Everybody,
+    /// They get to the peer as they are: only to one that shows that it takes them.
+    WhoSaysSo,
+}
+
 /// What a packet is cut inside of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InnerCarrier {

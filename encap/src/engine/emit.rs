@@ -75,7 +75,8 @@ impl State {
             return Err(DropReason::NoTunnel);
         };
         let tos = self.marking.outer(inner.tos);
-        let wrap = self.style.wrap(to, inner.is_v4(), tos, fragmented, entropy);
+        let identification = (fragmented, self.uncut.announcement(to));
+        let wrap = self.style.wrap(to, inner.is_v4(), tos, identification, entropy);
         let wrap = wrap.map_err(|_| DropReason::Malformed)?;
         let mut writer = Writer { wrap, to, sequence, out };
         let packets = match cut {

@@ -97,6 +97,9 @@ impl Engine {
             mtu::clamp_mss(segment, inner.version(), state.mtu, offload.partial).map_err(malformed)?;
         }
         state.note_arrival(wrapped.peer, second, packets, wire_bytes);
+        if let Some(identification) = outer.identification.filter(|_| piece == 0) {
+            state.uncut.hear(now, wrapped.peer, outer.peer, identification);
+        }
         // Of a piece, or where there is another checksum in front, it is something else that was verified.
         let verified = header.flags & virtio::DATA_VALID != 0
             && wrapped.inner_offload

@@ -14,6 +14,7 @@ mod outer;
 mod paths;
 mod probes;
 mod state;
+mod uncut;
 mod underlay;
 mod wrap;
 
@@ -24,6 +25,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::batch::Takers;
 use crate::config::Tunnel;
 use crate::metrics::{Counters, TunnelCounters};
 use crate::tunnel::{Peers, Seeded};
@@ -135,11 +137,11 @@ impl Engine {
         self.note_outer_addresses();
     }
 
-    /// From now on a packet of the tunnel that stands for several leaves as one where its outer headers allow that, and is cut by
-    /// whoever sends it ([`crate::batch::Gso::inner`]).
-    pub fn leave_uncut(&mut self, index: usize) {
+    /// From now on a packet of the tunnel that stands for several leaves as one to these, where its outer headers allow that,
+    /// and is cut by whoever sends it ([`crate::batch::Gso::inner`]).
+    pub fn leave_uncut(&mut self, index: usize, takers: Takers) {
         if let Some(Some(state)) = self.tunnels.get_mut(index) {
-            state.uncut = state.style.inner_carrier();
+            state.uncut.allow(takers);
         }
     }
 

@@ -9,7 +9,7 @@ use super::notices::Notices;
 use super::paths::Paths;
 use super::state::State;
 use super::{Engine, MAX_FRAME_PACKETS_OUT, SWEEP};
-use crate::batch::Batch;
+use crate::batch::{Batch, InnerCarrier};
 use crate::fragment::Fragments;
 use crate::metrics::DropReason;
 use crate::mtu;
@@ -90,7 +90,8 @@ impl State {
             segment::finish(packet, inner.ip_len, inner.checksum_at()).map_err(|_| DropReason::Malformed)?;
             offload.partial = false;
         }
-        let cut = match self.cut(packet, &inner, offload, limit, way.identification) {
+        let uncut = self.uncut.carrier(way.now, peer);
+        let cut = match self.cut(packet, &inner, offload, (limit, uncut), way.identification) {
             Err(DropReason::TooBig) => {
                 self.tell_too_big(way, packet, &inner, limit);
                 return Err(DropReason::TooBig);
@@ -121,13 +122,13 @@ impl State {
         }
     }
 
-    /// Decides how the packet is made to fit `limit` bytes.
+    /// Decides how the packet is made to fit `limit` bytes, or what others may cut it inside of.
     fn cut<'a>(
         &self,
         packet: &'a [u8],
         inner: &Inner,
         offload: Offload,
-        limit: u16,
+        (limit, uncut): (u16, Option<InnerCarrier>),
         identification: &mut u32,
     ) -> Result<Cut<'a>, DropReason> {
         let limit = usize::from(limit);
@@ -165,7 +166,7 @@ impl State {
         }
         // The length of the whole has to fit the outer header as well.
         let whole = usize::from(self.overhead) + inner.total;
-        if let Some(carrier) = self.uncut
+        if let Some(carrier) = uncut
             && segments.count() > 1
             && whole <= usize::from(u16::MAX)
         {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::ecn::Marking;
 use super::probes::Probes;
+use super::uncut::Uncut;
 use super::wrap::Style;
-use crate::batch::InnerCarrier;
 use crate::config::{Fragment, Tunnel};
 use crate::metrics::TunnelCounters;
 use crate::mtu::Allowance;
@@ -34,8 +34,7 @@ pub(super) struct State {
     pub(super) mtu_floor: u16,
     pub(super) fragments_inner: bool,
     pub(super) nested: bool,
-    /// Packets that stand for several leave so, and are cut inside of this.
-    pub(super) uncut: Option<InnerCarrier>,
+    pub(super) uncut: Uncut,
     /// GRE-in-UDP over IPv6 without a UDP checksum is taken (RFC 6935 section 5).
     pub(super) takes_zero_checksum: bool,
     pub(super) scope: Scope,
@@ -66,17 +65,19 @@ impl State {
                 peer.set_path_mtu(mtu.saturating_add(tunnel.overhead()));
             }
         }
+        let style = Style::new(tunnel);
+        let uncut = Uncut::new(style.inner_carrier(), tunnel.local, tunnel.key, remotes.len());
         Self {
             outer,
             local: tunnel.local,
-            style: Style::new(tunnel),
+            style,
             marking: Marking::new(tunnel),
             mtu,
             overhead: tunnel.overhead(),
             mtu_floor: tunnel.mtu_floor,
             fragments_inner: tunnel.fragment == Fragment::Inner,
             nested: tunnel.nested,
-            uncut: None,
+            uncut,
             takes_zero_checksum: !tunnel.udp_checksum || tunnel.local.is_ipv4(),
             scope: Scope::new(tunnel),
             flows: FlowTable::new(now, tunnel.flows as usize, seed),

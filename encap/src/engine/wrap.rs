@@ -95,13 +95,14 @@ impl Style {
     }
 
     /// Headers to `peer` for inner packets of one family. `entropy` is the same for all packets of a flow. `fragmented`
-    /// is the identification of an outer packet that will be fragmented; others say that they must not be.
+    /// is the identification of an outer packet that will be fragmented; others say that they must not be, and over IPv4 have
+    /// the identification `atomic`.
     pub(super) fn wrap(
         &self,
         peer: IpAddr,
         inner_v4: bool,
         tos: u8,
-        fragmented: Option<u32>,
+        (fragmented, atomic): (Option<u32>, u16),
         entropy: u32,
     ) -> Result<Wrap, WireError> {
         let (inner_protocol, ether_type) =
@@ -119,7 +120,7 @@ impl Style {
                     tos,
                     total_length: 0,
                     // Any value will do with DF (RFC 6864 section 4.1).
-                    identification: fragmented.unwrap_or(0) as u16,
+                    identification: fragmented.map_or(atomic, |identification| identification as u16),
                     dont_fragment: fragmented.is_none(),
                     more_fragments: false,
                     fragment_offset: 0,

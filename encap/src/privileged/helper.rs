@@ -178,11 +178,11 @@ impl Helper<'_> {
             local: sockets.local,
             link_header_bytes: sockets.link_header_bytes as u32,
             on_link: sockets.link.is_some(),
-            has_outlet: sockets.outlet.is_some(),
+            takers: sockets.outlet.as_ref().map(|(_, takers)| *takers),
             not_routed: sockets.not_routed,
         };
-        let senders =
-            [&sockets.routed, &sockets.icmp].into_iter().chain(&sockets.link).chain(&sockets.outlet);
+        let outlet = sockets.outlet.as_ref().map(|(device, _)| device);
+        let senders = [&sockets.routed, &sockets.icmp].into_iter().chain(&sockets.link).chain(outlet);
         let shared = senders.chain(&sockets.guards);
         let descriptors: Vec<_> =
             sockets.receivers.iter().chain(shared).map(|socket| socket.as_fd()).collect();

@@ -8,6 +8,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use super::plan::Plan;
+use crate::batch::Takers;
 use crate::linux::channel::{MAX_BYTES, MAX_DESCRIPTORS};
 
 /// Most engine threads, and so most sockets of each sort in one message.
@@ -37,14 +38,14 @@ pub(super) enum Request {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reply {
     /// The sockets of a network edge that was not there before: a receiver per thread, the raw sender, the ICMP socket,
-    /// the packet sender and the outlet if there are (`on_link`, `has_outlet`), the guards.
+    /// the packet sender and the outlet if there are (`on_link`, `takers`), the guards.
     Network {
         interface: String,
         device: u32,
         local: IpAddr,
         link_header_bytes: u32,
         on_link: bool,
-        has_outlet: bool,
+        takers: Option<Takers>,
         not_routed: bool,
     },
     /// The TUN device of the tunnel, and the number of its network edge.
@@ -138,18 +139,15 @@ impl Reply {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::default();
         match self {
-            Self::Network {
-                interface,
-                device,
-                local,
-                link_header_bytes,
-                on_link,
-                has_outlet,
-                not_routed,
-            } => {
+            Self::Network { interface, device, local, link_header_bytes, on_link, takers, not_routed } => {
                 let writer = writer.byte(1).text(interface).u32(*device).text(&local.to_string());
                 let writer = writer.u32(*link_header_bytes).byte(u8::from(*on_link));
-                writer.byte(u8::from(*has_outlet)).byte(u8::from(*not_routed))
+                let takers = match takers {
+                    None => 0,
+                    Some(Takers::Everybody) => 1,
+                    Some(Takers::WhoSaysSo) => 2,
+                };
+                writer.byte(takers).byte(u8::from(*not_routed))
             }
             Self::Tunnel { number, network } => writer.byte(2).u32(*number).u32(*network),
             Self::Ready => writer.byte(3),
@@ -174,7 +172,12 @@ impl Reply {
                 local: reader.text()?.parse().ok()?,
                 link_header_bytes: reader.u32()?,
                 on_link: reader.byte()? != 0,
-                has_outlet: reader.byte()? != 0,
+                takers: match reader.byte()? {
+                    0 => None,
+                    1 => Some(Takers::Everybody),
+                    2 => Some(Takers::WhoSaysSo),
+                    _ => return None,
+                },
                 not_routed: reader.byte()? != 0,
             },
             2 => Self::Tunnel { number: reader.u32()?, network: reader.u32()? },
@@ -271,7 +274,7 @@ mod tests {
                 local: "2001:db8::1".parse().unwrap(),
                 link_header_bytes: 14,
                 on_link: true,
-                has_outlet: true,
+                takers: Some(Takers::WhoSaysSo),
                 not_routed: false,
             },
             Reply::Tunnel { number: 5, network: 3 },

@@ -23,6 +23,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 
+use crate::batch::Takers;
 use crate::config::{Isolation, Tunnel};
 use crate::device::Tun;
 use crate::linux::capability::Capability;
@@ -113,8 +114,8 @@ pub struct NetworkEdge {
     pub device: u32,
     /// Packet socket that sends, unless the kernel is to route every packet.
     pub link: Option<OwnedFd>,
-    /// Device by which packets leave that the kernel cuts inside of GRE, where it does that.
-    pub outlet: Option<OwnedFd>,
+    /// Device by which packets leave of which the kernel cuts an inner one, where it does that, and to whom they may go.
+    pub outlet: Option<(OwnedFd, Takers)>,
     /// Raw socket that sends where the next hop is not known.
     pub routed: OwnedFd,
     /// Hears what the underlay says about outer packets.
@@ -279,11 +280,11 @@ impl Privileged {
                     local,
                     link_header_bytes,
                     on_link,
-                    has_outlet,
+                    takers,
                     not_routed,
                 } => {
                     edges.warnings.extend(check::note_on_routing(not_routed));
-                    let senders = (on_link, has_outlet);
+                    let senders = (on_link, takers);
                     match self.edge((interface, device), local, link_header_bytes, senders, descriptors) {
                         Some(edge) => edges.networks.push(edge),
                         None => return Some(Err(io::ErrorKind::InvalidData.into())),
@@ -320,14 +321,17 @@ impl Privileged {
         (interface, device): (String, u32),
         local: IpAddr,
         link_header_bytes: u32,
-        (on_link, has_outlet): (bool, bool),
+        (on_link, takers): (bool, Option<Takers>),
         descriptors: Vec<OwnedFd>,
     ) -> Option<NetworkEdge> {
         let mut rest = descriptors.into_iter();
         let receivers: Vec<_> = rest.by_ref().take(self.threads).collect();
         let (routed, icmp) = (rest.next()?, rest.next()?);
         let link = if on_link { Some(rest.next()?) } else { None };
-        let outlet = if has_outlet { Some(rest.next()?) } else { None };
+        let outlet = match takers {
+            Some(takers) => Some((rest.next()?, takers)),
+            None => None,
+        };
         Some(NetworkEdge {
             interface,
             local,

@@ -5,18 +5,19 @@
 //! without, only slower.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use super::plan::Plan;
+use crate::batch::Takers;
 use crate::device;
 use crate::linux::ethtool;
 use crate::linux::netlink::{self, Netlink};
 
-/// Cut packets of a tunnel in UDP is what the frames of an outlet look like to a driver. One that has hardware for it may know
-/// what to do with GRE, or not.
-const CUTS_IN_HARDWARE: &str = "tx-udp_tnl-segmentation";
-/// It has no hardware: it passes packets on whole, or the kernel cuts them.
-const NO_HARDWARE: &str = "veth";
+/// A driver that says this gets packets uncut, and they look to it like those of a tunnel in UDP. A card may know what to do
+/// with GRE then, or not.
+const TAKES_UNCUT: &str = "tx-udp_tnl-segmentation";
+/// The driver that has no card: it passes packets on to who may be anybody.
+const NO_CARD: &str = "veth";
 
 /// The outlets made so far.
 #[derive(Default)]
@@ -27,6 +28,7 @@ pub(super) struct Outlets {
 
 struct Outlet {
     device: OwnedFd,
+    takers: Takers,
     /// Goes with its socket.
     _table: OwnedFd,
 }
@@ -34,17 +36,25 @@ struct Outlet {
 impl Outlets {
     /// The outlet of an underlay interface, made when it is first asked for. None when this kernel has nothing like it, or
     /// the interface might not cut right.
-    pub(super) fn get(&mut self, netlink: &mut Netlink, plan: &Plan) -> Option<OwnedFd> {
+    pub(super) fn get(&mut self, netlink: &mut Netlink, plan: &Plan) -> Option<(OwnedFd, Takers)> {
         let outlet = self.made.entry(plan.index).or_insert_with(|| {
-            let cuts_right = !ethtool::is_on(&plan.interface, CUTS_IN_HARDWARE).ok()?
-                || ethtool::driver(&plan.interface).is_ok_and(|driver| driver == NO_HARDWARE);
-            if cuts_right { make(netlink, plan.index) } else { None }
+            let takers = takers(&plan.interface)?;
+            make(netlink, plan.index, takers)
         });
-        outlet.as_ref()?.device.as_fd().try_clone_to_owned().ok()
+        let outlet = outlet.as_ref()?;
+        Some((outlet.device.try_clone().ok()?, outlet.takers))
     }
 }
 
-fn make(netlink: &mut Netlink, to: u32) -> Option<Outlet> {
+/// To whom packets may go uncut by an interface, if to anybody.
+fn takers(interface: &str) -> Option<Takers> {
+    if !ethtool::is_on(interface, TAKES_UNCUT).ok()? {
+        return Some(Takers::Everybody);
+    }
+    ethtool::driver(interface).is_ok_and(|driver| driver == NO_CARD).then_some(Takers::WhoSaysSo)
+}
+
+fn make(netlink: &mut Netlink, to: u32, takers: Takers) -> Option<Outlet> {
     let (device, name) = device::create_outlet().ok()?;
     let table = netlink::hand_on(&format!("{name}-{}", std::process::id()), &name, to).ok()?;
     let index = netlink.link(&name).ok()??.index;
@@ -52,5 +62,5 @@ fn make(netlink: &mut Netlink, to: u32) -> Option<Outlet> {
     netlink.set_queue(index, 1).ok()?;
     let _ = netlink.disable_ipv6_autoconfiguration(index);
     netlink.set_up(index).ok()?;
-    Some(Outlet { device, _table: table })
+    Some(Outlet { device, takers, _table: table })
 }

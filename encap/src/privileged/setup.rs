@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use super::outlets::Outlets;
 use super::plan::Plan;
 use super::{PROTOCOL, TABLE_BASE, TABLE_INDEX_MASK};
+use crate::batch::Takers;
 use crate::config::{ForwardTo, Isolation, Kind, Transmit, Tunnel};
 use crate::device::{Tun, TunError};
 use crate::linux::namespace::{Namespace, NamespaceError};
@@ -76,7 +77,7 @@ pub(super) struct NetworkSockets {
     pub(super) not_routed: bool,
     pub(super) device: u32,
     pub(super) link: Option<OwnedFd>,
-    pub(super) outlet: Option<OwnedFd>,
+    pub(super) outlet: Option<(OwnedFd, Takers)>,
     pub(super) routed: OwnedFd,
     pub(super) icmp: OwnedFd,
     pub(super) guards: Vec<OwnedFd>,

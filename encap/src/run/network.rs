@@ -36,7 +36,7 @@ pub(super) fn share(edge: NetworkEdge, threads: usize) -> io::Result<Vec<Network
     let senders = Arc::new(SendSockets {
         raw: RawSender::new(edge.routed),
         link: edge.link,
-        outlet: edge.outlet.map(Outlet::new),
+        outlet: edge.outlet.map(|(device, takers)| Outlet::new(device, takers)),
         device: edge.device,
         local: edge.local,
     });

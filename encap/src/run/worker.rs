@@ -19,7 +19,7 @@ use crate::coalesce::{Coalescer, Frame, MAX_PIECES, Piece};
 use crate::device::{MAX_FRAME_BYTES, Tun};
 use crate::engine::{Delivery, Engine, MAX_FRAME_BYTES_OUT, MAX_FRAME_PACKETS_OUT};
 use crate::metrics::{Counters, TunnelCounters};
-use crate::socket::{Follower, PacketReceiver};
+use crate::socket::{Follower, PacketReceiver, Transmitter};
 use crate::wire::virtio;
 
 /// Frames taken from one TUN device per turn: at most 1 MiB of inner packets.
@@ -274,8 +274,9 @@ impl Worker {
                 Command::Network(network) => self.add_network(*network).map_err(|error| error.to_string())?,
                 Command::Add { id, tunnel, tun, mtu, network, counters, is_served } => {
                     self.engine.set_tunnel(now, id, &tunnel, mtu, counters, is_served);
-                    if self.networks.get(network).is_some_and(|network| network.transmitter.cuts_inside()) {
-                        self.engine.leave_uncut(id);
+                    let sender = self.networks.get(network).map(|network| &network.transmitter);
+                    if let Some(takers) = sender.and_then(Transmitter::takers) {
+                        self.engine.leave_uncut(id, takers);
                     }
                     if is_served {
                         let number = u32::try_from(id).unwrap_or(u32::MAX);

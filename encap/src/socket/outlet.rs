@@ -5,17 +5,25 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::nexthop::LINK_HEADER_LEN;
-use crate::batch::{Gso, InnerCarrier, InnerGso, MAX_PARTS, Packet};
+use crate::batch::{Gso, InnerCarrier, InnerGso, MAX_PARTS, Packet, Takers};
 use crate::wire::{ipv4, ipv6, tcp, udp, virtio};
 
 /// A device of [`crate::device::create_outlet`] that is up and whose frames go to the underlay interface.
 #[derive(Debug)]
-pub struct Outlet(OwnedFd);
+pub struct Outlet {
+    device: OwnedFd,
+    takers: Takers,
+}
 
 impl Outlet {
-    /// Sends by this device.
-    pub fn new(device: OwnedFd) -> Self {
-        Self(device)
+    /// Sends by this device, behind which packets may go to these.
+    pub fn new(device: OwnedFd, takers: Takers) -> Self {
+        Self { device, takers }
+    }
+
+    /// To whom packets may go.
+    pub(super) fn takers(&self) -> Takers {
+        self.takers
     }
 
     /// Sends a packet whose link header stands in front of it already.
@@ -33,14 +41,14 @@ impl Outlet {
             *place = IoSlice::new(part);
             count += 1;
         }
-        rustix::io::writev(&self.0, parts.get(..count).unwrap_or_default())?;
+        rustix::io::writev(&self.device, parts.get(..count).unwrap_or_default())?;
         Ok(())
     }
 }
 
 impl AsFd for Outlet {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.device.as_fd()
     }
 }
 

@@ -22,7 +22,7 @@ use super::outlet::Outlet;
 use super::raw::RawSender;
 use super::send::{Progress, SEND_BUFFER_BYTES, SendReport, send_some};
 use super::{option, packet};
-use crate::batch::{Batch, Gso, HEADROOM, Room};
+use crate::batch::{Batch, Gso, HEADROOM, Room, Takers};
 use crate::linux::netlink::Event;
 use crate::wire::{udp, virtio};
 
@@ -100,9 +100,10 @@ impl Transmitter {
         Self { sockets, hops, exits, has_headers, cuts: has_headers, cuts_inside, scratch }
     }
 
-    /// Whether packets inside of GRE are best cut here: the kernel does it.
-    pub fn cuts_inside(&self) -> bool {
-        self.cuts_inside
+    /// To whom packets of which an inner one is to be cut are best sent as they are, if to anybody: it is cut here where
+    /// that is not done by the kernel, but slowly.
+    pub fn takers(&self) -> Option<Takers> {
+        self.sockets.outlet.as_ref().filter(|_| self.cuts_inside).map(Outlet::takers)
     }
 
     /// Takes notice of a change, told by [`Follower::read`].
