@@ -6,6 +6,7 @@
 mod common;
 mod guard;
 mod large;
+mod outlet;
 mod packets;
 mod pair;
 mod receive;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         transmit::cases(),
         large::cases(),
         segments::cases(),
+        outlet::cases(),
         guard::cases(),
     ]
     .into_iter()

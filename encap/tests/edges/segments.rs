@@ -23,8 +23,8 @@ use super::pair::{B6, pair_with_ipv6, wait_until_asking};
 use super::{PATIENCE, QUIET, index, readable};
 
 /// Senders behind the TUN device.
-const FROM: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 9);
-const FROM6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 9, 0, 0, 0, 9);
+pub(crate) const FROM: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 9);
+pub(crate) const FROM6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 9, 0, 0, 0, 9);
 const TTL: u8 = 64;
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -70,7 +70,7 @@ fn router() -> Tun {
 }
 
 /// Sees every packet of a kind that arrives, from its IP header on.
-fn tap(kind: i32) -> OwnedFd {
+pub(crate) fn tap(kind: i32) -> OwnedFd {
     let protocol = RawProtocol::new(u32::from((kind as u16).to_be())).map(Protocol::from_raw);
     let socket =
         rustix::net::socket_with(AddressFamily::PACKET, SocketType::DGRAM, SocketFlags::NONBLOCK, protocol)
@@ -81,11 +81,12 @@ fn tap(kind: i32) -> OwnedFd {
 }
 
 /// A super-packet: TCP with these flags, or UDP.
-struct Sent {
-    to: IpAddr,
-    length: usize,
-    size: usize,
-    flags: Option<u16>,
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) to: IpAddr,
+    pub(crate) length: usize,
+    pub(crate) size: usize,
+    pub(crate) flags: Option<u16>,
 }
 
 impl Sent {
@@ -94,7 +95,7 @@ impl Sent {
     }
 
     /// The packet, its checksum open, with so many hops left.
-    fn packet(&self, ttl: u8) -> Vec<u8> {
+    pub(crate) fn packet(&self, ttl: u8) -> Vec<u8> {
         let payload: Vec<u8> = (0..self.length).map(|number| (number / 3) as u8).collect();
         let mut transport = vec![0; self.transport_len()];
         let length = (transport.len() + payload.len()) as u16;
@@ -158,7 +159,7 @@ impl Sent {
         packet
     }
 
-    fn ip_len(&self) -> usize {
+    pub(crate) fn ip_len(&self) -> usize {
         if self.to.is_ipv4() { ipv4::LEN } else { ipv6::LEN }
     }
 
@@ -166,12 +167,12 @@ impl Sent {
         if self.flags.is_some() { tcp::LEN + 12 } else { udp::LEN }
     }
 
-    fn checksum_at(&self) -> usize {
+    pub(crate) fn checksum_at(&self) -> usize {
         if self.flags.is_some() { tcp::CHECKSUM_AT } else { udp::CHECKSUM_AT }
     }
 
     /// What the kernel is told about it.
-    fn header(&self) -> [u8; virtio::LEN] {
+    pub(crate) fn header(&self) -> [u8; virtio::LEN] {
         let gso_type = match (self.flags, self.to) {
             _ if self.length <= self.size => virtio::GSO_NONE,
             (None, _) => virtio::GSO_UDP_L4,
@@ -222,7 +223,7 @@ fn compare(tun: &Tun, tap: &OwnedFd, sent: &Sent) {
     }
 }
 
-fn ours(packet: &[u8], sent: &Sent) -> Vec<Vec<u8>> {
+pub(crate) fn ours(packet: &[u8], sent: &Sent) -> Vec<Vec<u8>> {
     let whole = match sent.flags {
         Some(_) => SuperPacket::tcp(packet, sent.size),
         None => SuperPacket::udp(packet, sent.size),

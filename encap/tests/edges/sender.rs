@@ -8,8 +8,8 @@ use encap::linux::capability;
 use encap::linux::namespace::Namespace;
 use encap::linux::netlink::Netlink;
 use encap::socket::{
-    Carrier, Follower, PacketReceiver, RawSender, SendReport, SendSockets, Transmitter, open_link_sender,
-    open_receivers, open_sender,
+    Carrier, Follower, Outlet, PacketReceiver, RawSender, SendReport, SendSockets, Transmitter,
+    open_link_sender, open_receivers, open_sender,
 };
 
 use super::packets::batch;
@@ -31,12 +31,23 @@ pub(crate) struct Sender {
 
 impl Sender {
     pub(crate) fn new(namespace: Namespace, from: IpAddr, to: IpAddr, by_link: bool) -> Self {
+        Self::with_outlet(namespace, from, to, by_link, None)
+    }
+
+    /// The same with an outlet.
+    pub(crate) fn with_outlet(
+        namespace: Namespace,
+        from: IpAddr,
+        to: IpAddr,
+        by_link: bool,
+        outlet: Option<Outlet>,
+    ) -> Self {
         let (sockets, follower) = namespace
             .run_in(|| {
                 let sockets = SendSockets {
                     raw: RawSender::new(open_sender("left", from).unwrap()),
                     link: by_link.then(|| open_link_sender(index("left"), true).unwrap()),
-                    outlet: None,
+                    outlet,
                     device: index("left"),
                     local: from,
                 };

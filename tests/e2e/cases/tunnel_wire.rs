@@ -10,7 +10,7 @@ use crate::harness::scratch::Scratch;
 use crate::harness::site::{NODE, ask, client, serve, sha256};
 use crate::harness::{Case, Host, Need, Program, Request, Site, python, until};
 
-const NEEDS: &[Need] = &[Need::Root, Need::Namespaces, Need::Tun, Need::Tshark, Need::Scapy];
+const NEEDS: &[Need] = &[Need::Root, Need::Namespaces, Need::Tun, Need::Tshark, Need::Ethtool, Need::Scapy];
 const NEEDS_SCAPY: &[Need] = &[Need::Root, Need::Namespaces, Need::Tun, Need::Scapy];
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -76,6 +76,10 @@ impl Capture {
 
 fn with_key() {
     let site = Site::new();
+    // What leaves is what would be on a wire: the kernel leaves nothing for a card to do.
+    for host in [&site.node, &site.l4] {
+        host.output("ethtool", &["-K", "wan", "tx", "off"]);
+    }
     let (_servers, _l4) = (site.servers(), site.carry());
     let capture = Capture::start(&site.l4);
     let node = site.setup("device").start();

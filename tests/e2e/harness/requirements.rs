@@ -25,6 +25,8 @@ pub(crate) enum Need {
     Pebble,
     /// The program tshark.
     Tshark,
+    /// The program ethtool.
+    Ethtool,
     /// A Python with scapy.
     Scapy,
     /// A Python with aioquic.
@@ -76,6 +78,7 @@ impl Need {
                 .iter()
                 .all(|(program, help)| succeeds(program, &[help])),
             Self::Tshark => succeeds("tshark", &["--version"]),
+            Self::Ethtool => succeeds("ethtool", &["--version"]),
             Self::Scapy => super::python::has("scapy.layers.inet"),
             Self::Aioquic => super::python::has("aioquic"),
             Self::Chromium => succeeds("chromium", &["--version"]),
@@ -105,6 +108,7 @@ impl Need {
             Self::Nghttp2 => "h2load and nghttp (nghttp2-client)",
             Self::Pebble => "pebble and pebble-challtestsrv (pebble)",
             Self::Tshark => "tshark",
+            Self::Ethtool => "ethtool",
             Self::Scapy => "a Python with scapy (INGRE_PYTHON or target/venv)",
             Self::Aioquic => "a Python with aioquic (INGRE_PYTHON or target/venv)",
             Self::Chromium => "chromium",

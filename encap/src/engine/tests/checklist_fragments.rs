@@ -178,11 +178,18 @@ fn mss_is_clamped_in_both_directions_and_versions() {
 
 #[test]
 fn rfc6864_outer_packets_have_df_and_any_identification() {
-    let tunnel = GRE.near(true);
-    let mut node = node(&tunnel);
-    for packet in [datagram(100), without_df(&datagram(100))] {
-        let sent = node.outward(&packet);
-        assert_eq!(sent[0].bytes[4..8], [0, 0, 0x40, 0]);
+    // Ours is the same for all packets to a peer: it says something to another of our kind, where packets have the headers
+    // for that.
+    for (tunnel, says) in [(GRE.near(true), true), (Tunnel { key: None, ..GRE.near(true) }, false)] {
+        let mut node = node(&tunnel);
+        let mut identifications = [datagram(100), without_df(&datagram(100))].map(|packet| {
+            let sent = node.outward(&packet);
+            assert_eq!(sent[0].bytes[6..8], [0x40, 0]);
+            u16::from_be_bytes([sent[0].bytes[4], sent[0].bytes[5]])
+        });
+        identifications.sort_unstable();
+        assert_eq!(identifications[0], identifications[1]);
+        assert_eq!(identifications[0] != 0, says);
     }
 }
 
