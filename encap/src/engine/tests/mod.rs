@@ -9,6 +9,7 @@ mod checklist_udp;
 mod drops;
 mod hostile;
 mod inbound;
+mod leaving_uncut;
 mod live;
 mod matrix;
 mod mirror;
