@@ -145,6 +145,12 @@ impl Engine {
         }
     }
 
+    /// Whether packets of the tunnel that stand for several leave as one to any of its peers.
+    pub fn leaves_uncut(&self, now: Instant, index: usize) -> bool {
+        let state = self.tunnels.get(index).and_then(Option::as_ref);
+        state.is_some_and(|state| state.uncut.is_taken(now))
+    }
+
     /// Forgets a tunnel: its packets are `UnknownPeer` from now on.
     pub fn remove_tunnel(&mut self, index: usize) {
         self.take(index);

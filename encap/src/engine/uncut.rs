@@ -15,7 +15,7 @@ use crate::tunnel::flows::PeerIndex;
 /// chance.
 const IN_A_ROW: u8 = 16;
 /// A peer that was not heard for so long may be another now.
-const HOLDS: Duration = Duration::from_secs(5);
+const HOLDS: Duration = Duration::from_secs(60);
 /// Packets that a kernel has cut have identifications that count up from the one of the whole.
 const CUT_MOST: u16 = 256;
 
@@ -59,6 +59,11 @@ impl Uncut {
             }
         };
         self.carrier.filter(|_| is_taken)
+    }
+
+    /// Whether packets to any peer are.
+    pub(super) fn is_taken(&self, now: Instant) -> bool {
+        (0..self.peers.len() as PeerIndex).any(|peer| self.carrier(now, peer).is_some())
     }
 
     /// The identification of outer packets to this address, by which a peer sees that packets to us may stand for several.

@@ -6,6 +6,7 @@
 //! stop for none. Never looks into a packet.
 
 mod counters;
+mod gather;
 mod mail;
 mod moderation;
 mod network;

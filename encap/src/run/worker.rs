@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 
 use super::counters::{EdgeCounters, EdgeDrop};
+use super::gather::Gather;
 use super::mail::{Command, Mailbox};
 use super::moderation::Turn;
 use super::network::Network;
@@ -22,8 +23,9 @@ use crate::metrics::{Counters, TunnelCounters};
 use crate::socket::{Follower, PacketReceiver, Transmitter};
 use crate::wire::virtio;
 
-/// Frames taken from one TUN device per turn: at most 1 MiB of inner packets.
+/// Frames taken from one TUN device per turn, at most 1 MiB of inner packets; or so many times as many that are gathered.
 const FRAMES_PER_TURN: usize = 16;
+const GATHERED_FOR_ONE: usize = 4;
 /// Batches taken from one receive socket per turn.
 const RECEIVES_PER_TURN: usize = 4;
 /// Messages of the underlay taken per turn.
@@ -60,6 +62,9 @@ pub(super) struct Worker {
     /// Per network edge: the packets to be sent there.
     batches: Vec<Batch>,
     frame: Vec<u8>,
+    /// Small packets that are sent as one, and that one.
+    gather: Gather,
+    whole: Vec<u8>,
     deliveries: Vec<Delivery>,
     coalescer: Coalescer,
     turn: Turn,
@@ -97,6 +102,8 @@ impl Worker {
             follower,
             batches: Vec::new(),
             frame: Vec::with_capacity(MAX_FRAME_BYTES),
+            gather: Gather::new(),
+            whole: Vec::with_capacity(MAX_FRAME_BYTES),
             deliveries: Vec::new(),
             coalescer: Coalescer::new(crate::device::takes_datagrams()),
             turn: Turn::default(),
@@ -175,27 +182,71 @@ impl Worker {
     /// TUN -> network.
     fn serve_tun(&mut self, now: Instant, tunnel: usize) -> Result<(), String> {
         let Some(Some((tun, network))) = self.tunnels.get(tunnel) else { return Ok(()) };
-        let (tun, network) = (Arc::clone(tun), *network);
-        for _ in 0..FRAMES_PER_TURN {
-            match tun.read(&mut self.frame) {
+        let (tun, at) = (Arc::clone(tun), (tunnel, *network));
+        let mut frame = std::mem::take(&mut self.frame);
+        let result = self.read_tun(now, &tun, at, &mut frame);
+        self.frame = frame;
+        result
+    }
+
+    fn read_tun(
+        &mut self,
+        now: Instant,
+        tun: &Tun,
+        at: (usize, usize),
+        frame: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        let gathers = self.engine.leaves_uncut(now, at.0);
+        let mut left = FRAMES_PER_TURN * GATHERED_FOR_ONE;
+        while left > 0 {
+            match tun.read(frame) {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return self.send_gathered(now, at);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(format!("device {} of a tunnel is gone: {error}", tun.name())),
             }
-            if !self
-                .batches
-                .get(network)
-                .is_some_and(|batch| batch.has_room(MAX_FRAME_BYTES_OUT, MAX_FRAME_PACKETS_OUT))
-            {
-                self.flush(now, network);
+            if gathers && self.gather.take(frame) {
+                left -= 1;
+                continue;
             }
-            let Some(batch) = self.batches.get_mut(network) else { break };
-            self.engine.handle_tun_input(now, tunnel, &mut self.frame, batch);
-            self.write_notices()?;
+            left = left.saturating_sub(GATHERED_FOR_ONE);
+            self.send_gathered(now, at)?;
+            self.send_frame(now, at, frame)?;
         }
         self.turn.left();
-        Ok(())
+        self.send_gathered(now, at)
+    }
+
+    fn send_gathered(&mut self, now: Instant, at: (usize, usize)) -> Result<(), String> {
+        let mut whole = std::mem::take(&mut self.whole);
+        let mut result = Ok(());
+        while result.is_ok()
+            && let Some(packets) = self.gather.next_frame(&mut whole)
+        {
+            self.turn.gathered(packets);
+            result = self.send_frame(now, at, &mut whole);
+        }
+        self.whole = whole;
+        result
+    }
+
+    /// Makes packets for the network of one frame of a TUN device: that of a tunnel, for the network edge that carries it.
+    fn send_frame(
+        &mut self,
+        now: Instant,
+        (tunnel, network): (usize, usize),
+        frame: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        let has_room = |batch: &Batch| batch.has_room(MAX_FRAME_BYTES_OUT, MAX_FRAME_PACKETS_OUT);
+        if !self.batches.get(network).is_some_and(has_room) {
+            self.flush(now, network);
+        }
+        if let Some(batch) = self.batches.get_mut(network) {
+            self.engine.handle_tun_input(now, tunnel, frame, batch);
+        }
+        self.write_notices()
     }
 
     /// Network -> TUN.
