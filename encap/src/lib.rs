@@ -6,7 +6,8 @@
 //! *Out*: [`device`] reads a TUN frame (virtio header and an IP packet of up to 64 KiB) -> [`engine`] parses
 //! it with [`wire`] -> [`segment`] cuts it into packets that fit the tunnel's MTU and finishes their checksums
 //! -> the outer headers are written in front of each, in one [`batch`], which keeps the frame where payloads are left in it ->
-//! [`socket`] sends the batch.
+//! [`socket`] sends the batch. Where the kernel can cut inside of a tunnel's packet, a frame that stands for several packets gets
+//! one outer header and leaves as one.
 //!
 //! *In*: [`socket`] receives a batch, as large as the kernel merged it -> the outer IP and GRE headers are
 //! checked -> (peer, key) names the tunnel, or `UnknownPeer` -> the inner source lies inside the tunnel's
