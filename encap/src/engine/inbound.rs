@@ -97,8 +97,8 @@ impl Engine {
             mtu::clamp_mss(segment, inner.version(), state.mtu, offload.partial).map_err(malformed)?;
         }
         state.note_arrival(wrapped.peer, second, packets, wire_bytes);
-        if let Some(identification) = outer.identification.filter(|_| piece == 0) {
-            state.uncut.hear(now, wrapped.peer, outer.peer, identification);
+        if let Some(marks) = outer.marks.filter(|_| piece == 0) {
+            state.uncut.hear(now, wrapped.peer, outer.peer, marks);
         }
         // Of a piece, or where there is another checksum in front, it is something else that was verified.
         let verified = header.flags & virtio::DATA_VALID != 0

@@ -17,8 +17,8 @@ pub(super) struct Outer {
     pub(super) peer: IpAddr,
     pub(super) local: IpAddr,
     pub(super) tos: u8,
-    /// Of IPv4.
-    pub(super) identification: Option<u16>,
+    /// Identification and TTL of IPv4.
+    pub(super) marks: Option<(u16, u8)>,
     body: Body,
     /// Where the body lies in the frame.
     range: Range<usize>,
@@ -75,7 +75,7 @@ impl Outer {
         let start = virtio::LEN + link_len;
         let packet = frame.get(start..).ok_or(DropReason::Malformed)?;
         let malformed = |_: WireError| DropReason::Malformed;
-        let mut identification = None;
+        let mut marks = None;
         let (peer, local, tos, protocol, ip_len, payload): (IpAddr, IpAddr, _, _, _, _) =
             match packet.first().map(|first| first >> 4) {
                 Some(4) => {
@@ -89,7 +89,7 @@ impl Outer {
                     if ip.is_fragment() {
                         return Err(DropReason::OuterFragment);
                     }
-                    identification = Some(ip.identification);
+                    marks = Some((ip.identification, ip.ttl));
                     (ip.source.into(), ip.destination.into(), ip.tos, ip.protocol, ip.len(), payload)
                 }
                 Some(6) => {
@@ -111,7 +111,7 @@ impl Outer {
             peer,
             local,
             tos,
-            identification,
+            marks,
             body: Body::Gre,
             range: start + ip_len..start + ip_len + payload.len(),
             headers: ip_len,

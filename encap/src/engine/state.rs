@@ -66,7 +66,7 @@ impl State {
             }
         }
         let style = Style::new(tunnel);
-        let uncut = Uncut::new(style.inner_carrier(), tunnel.local, tunnel.key, remotes.len());
+        let uncut = Uncut::new(style.inner_carrier(), tunnel);
         Self {
             outer,
             local: tunnel.local,

@@ -3,12 +3,14 @@
 //! A network interface cuts them, or the kernel in front of it. A veth hands them on whole, checksums open, as it does with
 //! those of the kernel's own tunnels. Another kernel knows what they are, and so do we; a program that expects one packet
 //! at a time does not. So on a veth they leave only to a peer that shows to be this program, by the identification of its
-//! outer IPv4 packets, which are free to have any where DF is set (RFC 6864 section 4.1).
+//! outer IPv4 packets, which are free to have any where DF is set (RFC 6864 section 4.1). What is shown depends on the TTL, so
+//! that behind a router nobody shows anything: there may be a network card that does not know what to cut.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use crate::batch::{InnerCarrier, Takers};
+use crate::config::Tunnel;
 use crate::tunnel::flows::PeerIndex;
 
 /// So many packets in a row change what is believed of a peer: a counter or a random number is not that long right by
@@ -27,6 +29,8 @@ pub(super) struct Uncut {
     takers: Option<Takers>,
     local: IpAddr,
     key: u32,
+    /// Of our packets.
+    ttl: u8,
     peers: Vec<Signs>,
 }
 
@@ -40,8 +44,10 @@ struct Signs {
 
 impl Uncut {
     /// Nothing leaves uncut yet.
-    pub(super) fn new(carrier: Option<InnerCarrier>, local: IpAddr, key: Option<u32>, peers: usize) -> Self {
-        Self { carrier, takers: None, local, key: key.unwrap_or(0), peers: vec![Signs::default(); peers] }
+    pub(super) fn new(carrier: Option<InnerCarrier>, tunnel: &Tunnel) -> Self {
+        let (local, key, ttl) = (tunnel.local, tunnel.key.unwrap_or(0), tunnel.ttl);
+        let peers = vec![Signs::default(); tunnel.remotes().count()];
+        Self { carrier, takers: None, local, key, ttl, peers }
     }
 
     /// From now on packets may leave uncut to these.
@@ -68,16 +74,22 @@ impl Uncut {
 
     /// The identification of outer packets to this address, by which a peer sees that packets to us may stand for several.
     pub(super) fn announcement(&self, to: IpAddr) -> u16 {
-        self.carrier.map_or(0, |_| announcement(self.local, to, self.key))
+        self.carrier.map_or(0, |_| announcement((self.local, to), self.key, self.ttl))
     }
 
-    /// Takes notice of the identification of a packet that a peer has sent from this address.
-    pub(super) fn hear(&mut self, now: Instant, peer: PeerIndex, from: IpAddr, identification: u16) {
+    /// Takes notice of a packet that a peer has sent from this address, with this identification and this TTL left.
+    pub(super) fn hear(
+        &mut self,
+        now: Instant,
+        peer: PeerIndex,
+        from: IpAddr,
+        (identification, ttl): (u16, u8),
+    ) {
         if self.takers != Some(Takers::WhoSaysSo) || self.carrier.is_none() {
             return;
         }
         let Some(signs) = self.peers.get_mut(usize::from(peer)) else { return };
-        let ahead = identification.wrapping_sub(announcement(from, self.local, self.key));
+        let ahead = identification.wrapping_sub(announcement((from, self.local), self.key, ttl));
         let believed = signs.takes.is_some_and(|until| now < until);
         let says_so = ahead == 0 || believed && ahead < CUT_MOST;
         signs.against = if says_so == believed { 0 } else { signs.against + 1 };
@@ -95,14 +107,14 @@ impl Uncut {
 
 /// Differs by direction, so that a peer that sends our headers back says nothing; never 0 or some other small number, which is
 /// what others send.
-fn announcement(from: IpAddr, to: IpAddr, key: u32) -> u16 {
+fn announcement((from, to): (IpAddr, IpAddr), key: u32, ttl: u8) -> u16 {
     // FNV-1a, 32 bits.
     let octets = |address| match address {
         IpAddr::V4(address) => address,
         IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
     };
     let bytes = [octets(from).octets(), octets(to).octets(), key.to_be_bytes()];
-    let hash = b"uncut"
+    let hash = [ttl]
         .iter()
         .chain(bytes.as_flattened())
         .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
@@ -116,6 +128,11 @@ mod tests {
     const US: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
     const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
 
+    fn tunnel(local: IpAddr, peer: IpAddr) -> Tunnel {
+        let peers = vec![peer, IpAddr::V4(Ipv4Addr::new(192, 0, 2, 3))];
+        Tunnel { key: Some(7), ttl: 61, ..Tunnel::new("t", local, peers, vec![]) }
+    }
+
     struct Bench {
         uncut: Uncut,
         now: Instant,
@@ -124,7 +141,7 @@ mod tests {
     impl Bench {
         #[expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
         fn new(takers: Takers) -> Self {
-            let mut uncut = Uncut::new(Some(InnerCarrier::Gre), US, Some(7), 2);
+            let mut uncut = Uncut::new(Some(InnerCarrier::Gre), &tunnel(US, PEER));
             assert_eq!(uncut.carrier(Instant::now(), 0), None, "not allowed yet");
             uncut.allow(takers);
             Self { uncut, now: Instant::now() }
@@ -132,13 +149,13 @@ mod tests {
 
         fn hear(&mut self, identifications: impl IntoIterator<Item = u16>) -> bool {
             for identification in identifications {
-                self.uncut.hear(self.now, 0, PEER, identification);
+                self.uncut.hear(self.now, 0, PEER, (identification, 61));
             }
             self.uncut.carrier(self.now, 0).is_some()
         }
 
         fn of_peer() -> u16 {
-            Uncut::new(Some(InnerCarrier::Gre), PEER, Some(7), 1).announcement(US)
+            Uncut::new(Some(InnerCarrier::Gre), &tunnel(PEER, US)).announcement(US)
         }
     }
 
@@ -169,6 +186,10 @@ mod tests {
         assert!(!bench.hear([0; 99]) && !bench.hear([1; 99]), "a constant");
         assert!(!bench.hear(0..=u16::MAX), "a counter");
         assert!((0x1000..).contains(&ours));
+        for _ in 0..99 {
+            bench.uncut.hear(bench.now, 0, PEER, (Bench::of_peer(), 60));
+        }
+        assert!(!bench.hear([]), "behind a router");
     }
 
     #[test]
@@ -176,7 +197,7 @@ mod tests {
         let mut bench = Bench::new(Takers::Everybody);
         assert!(bench.hear([0; 99]));
         // Headers of which the kernel cannot cut anything.
-        let mut uncut = Uncut::new(None, US, None, 1);
+        let mut uncut = Uncut::new(None, &tunnel(US, PEER));
         uncut.allow(Takers::Everybody);
         assert_eq!((uncut.carrier(bench.now, 0), uncut.announcement(PEER)), (None, 0));
     }

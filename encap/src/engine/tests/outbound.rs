@@ -11,7 +11,7 @@ fn the_bytes_on_the_wire() {
     inner[1] = 0xb9; // EF, ECT(1)
     let sent = node.send(plain(), &inner);
     let outer = [
-        0x45, 0xb8, 0, 58, 188, 81, 0x40, 0, 63, 47, 250, 127, 192, 0, 2, 7, 192, 0, 2, 4, // IPv4
+        0x45, 0xb8, 0, 58, 0x19, 0x28, 0x40, 0, 63, 47, 0x9d, 0xa9, 192, 0, 2, 7, 192, 0, 2, 4, // IPv4
         0x20, 0, 0x08, 0, 1, 2, 3, 4, // GRE
     ];
     assert_eq!(naive(&[&outer[..20]]), 0);
