@@ -9,19 +9,27 @@ use crate::harness::site::{LARGE, ask, client, drops, large, serve, sha256};
 use crate::harness::{Case, Host, Need, Program, Request, Site, until};
 
 const NEEDS: &[Need] = &[Need::Root, Need::Namespaces, Need::Tun, Need::OpenVswitch];
+const NEEDS_CARD: &[Need] = &[Need::Root, Need::Namespaces, Need::Tun, Need::OpenVswitch, Need::Ethtool];
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case::needing("tunnel::open_vswitch_as_peer", NEEDS, || peer("key: 7, ", &["options:key=7"])),
+        Case::needing("tunnel::open_vswitch_as_peer", NEEDS, || peer("key: 7, ", &["options:key=7"], false)),
+        Case::needing("tunnel::open_vswitch_behind_a_card", NEEDS_CARD, || {
+            peer("key: 7, ", &["options:key=7"], true)
+        }),
         Case::needing("tunnel::open_vswitch_with_checksums_and_no_key", NEEDS, || {
-            peer("", &["options:csum=true"])
+            peer("", &["options:csum=true"], false)
         }),
     ]
 }
 
-fn peer(key: &str, options: &[&str]) {
+/// It takes one packet at a time, which on a cable the node has to cut, and behind a card the kernel does.
+fn peer(key: &str, options: &[&str], by_card: bool) {
     let (node, peer) = (Host::new(), Host::new());
     node.wire("wan", &peer, "wan");
+    if by_card {
+        node.make_card("wan");
+    }
     node.address("wan", "192.0.2.1/24");
     let switch = Switch::start(&peer, options);
     let site = Site { node, l4: peer.clone(), tenants: [peer.clone(), peer.clone()] };
@@ -44,6 +52,7 @@ fn peer(key: &str, options: &[&str]) {
     for reason in ["bad_gre", "bad_gre_checksum", "malformed", "bad_offload"] {
         assert_eq!(drops(&running, "a", reason) + drops(&running, "", reason), 0, "{reason}");
     }
+    assert!(site.node.left_uncut().is_none_or(|packets| (packets > 0) == by_card));
     drop(switch);
 }
 

@@ -172,6 +172,19 @@ impl Host {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Makes a cable's end a network card that does nothing for the kernel: what leaves is as it would be on a wire.
+    pub(crate) fn make_card(&self, device: &str) {
+        self.output("ethtool", &["-K", device, "tx", "off", "tx-udp_tnl-segmentation", "off"]);
+    }
+
+    /// How many packets have left in one that the kernel was to cut; nothing where it cuts none (before Linux 6.17).
+    pub(crate) fn left_uncut(&self) -> Option<u64> {
+        let devices: Vec<serde_json::Value> =
+            serde_json::from_str(&self.output("ip", &["-j", "-s", "link"])).unwrap();
+        let outlet = devices.iter().find(|device| device["ifname"] == "ingre-out0")?;
+        outlet["stats64"]["rx"]["packets"].as_u64()
+    }
+
     /// Everything a tunnel can leave behind, as iproute2 shows it.
     pub(crate) fn state(&self) -> String {
         let commands: [&[&str]; 5] = [

@@ -112,7 +112,7 @@ fn of_two_nodes_each_shows_the_other_that_it_takes_them() {
         };
         let request = inner(true, true, 1);
         let answer = tcp(at(RS, 80), at(OWN, 40_000), tcp::ACK, &[], b"a");
-        for _ in 0..16 {
+        for _ in 0..4 {
             assert!(!leaves_uncut(&mut near));
             let sent = near.outward(&request);
             far.receive_plain(&sent[0].bytes).unwrap();
