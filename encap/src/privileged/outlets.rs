@@ -13,9 +13,9 @@ use crate::device;
 use crate::linux::ethtool;
 use crate::linux::netlink::{self, Netlink};
 
-/// A driver that says this gets packets uncut, and they look to it like those of a tunnel in UDP. A card may know what to do
-/// with GRE then, or not.
-const TAKES_UNCUT: &str = "tx-udp_tnl-segmentation";
+/// A driver that says one of these gets packets uncut, and they look to it like those of a tunnel in UDP. A card may know what to
+/// do with GRE then, or not.
+const TAKES_UNCUT: [&str; 2] = ["tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation"];
 /// The driver that has no card: it passes packets on to who may be anybody.
 const NO_CARD: &str = "veth";
 
@@ -48,7 +48,8 @@ impl Outlets {
 
 /// To whom packets may go uncut by an interface, if to anybody.
 fn takers(interface: &str) -> Option<Takers> {
-    if !ethtool::is_on(interface, TAKES_UNCUT).ok()? {
+    let takes_uncut = TAKES_UNCUT.map(|feature| ethtool::is_on(interface, feature));
+    if takes_uncut.iter().all(|is_on| matches!(is_on, Ok(false))) {
         return Some(Takers::Everybody);
     }
     ethtool::driver(interface).is_ok_and(|driver| driver == NO_CARD).then_some(Takers::WhoSaysSo)

@@ -174,7 +174,10 @@ impl Host {
 
     /// Makes a cable's end a network card that does nothing for the kernel: what leaves is as it would be on a wire.
     pub(crate) fn make_card(&self, device: &str) {
-        self.output("ethtool", &["-K", device, "tx", "off", "tx-udp_tnl-segmentation", "off"]);
+        let offloads = ["tx", "tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation"];
+        for offload in offloads {
+            self.output("ethtool", &["-K", device, offload, "off"]);
+        }
     }
 
     /// How many packets have left in one that the kernel was to cut; nothing where it cuts none (before Linux 6.17).
