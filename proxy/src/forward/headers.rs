@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::str;
 
 use crate::listener::Connection;
-use crate::message::{ClientFields, Headers, RequestHead, ResponseHead, is};
+use crate::message::{ClientFields, Headers, Known, RequestHead, ResponseHead, elements, is};
 use crate::state::View;
 
 /// Who sends a request, as the listener knows it.
@@ -38,34 +38,31 @@ pub(crate) fn client<'a>(view: &View, connection: &'a Connection) -> Client<'a> 
 /// With `upgrade` the offer in Upgrade is passed on (RFC 9110 7.8), except one of `h2c`.
 pub(crate) fn request(head: &mut RequestHead, from: &Client<'_>, upgrade: bool) {
     let headers = &mut head.headers;
-    let trailers = headers.elements("te").any(is_trailers);
+    let trailers = headers.known(Known::Te).flat_map(elements).any(is_trailers);
     let chain = from.trusted.then(|| forwarded_for(headers)).flatten();
     let named = Named::of(headers);
     let mut offers = false;
     let mut told_scheme = 0_usize;
     let mut told_address = 0_usize;
-    headers.retain(|name, value| {
-        if is(name, b"upgrade") {
-            let passes = upgrade && !value.split(|&byte| byte == b',').any(is_h2c);
-            offers |= passes;
-            return passes;
-        }
-        // Written anew where the client waits for 100, which is known to the listener (RFC 9110 10.1.1).
-        if is_hop_by_hop(name)
-            || is_ours_to_write(name)
-            || is(name, b"expect")
-            || named.has(name)
-            || is_look_alike(name)
-        {
-            return false;
-        }
-        if !is_about_client(name) {
-            return true;
-        }
-        let passes =
-            from.trusted && !is(name, b"x-forwarded-for") && !(from.proves && is_about_certificate(name));
-        told_scheme += usize::from(passes && is(name, b"x-forwarded-proto"));
-        told_address += usize::from(passes && is(name, b"x-real-ip"));
+    headers.retain(|known, name, value| {
+        let passes = match known {
+            Known::Upgrade => {
+                let passes = upgrade && !value.split(|&byte| byte == b',').any(is_h2c);
+                offers |= passes;
+                return passes;
+            }
+            Known::Other | Known::Date => !is_look_alike(name),
+            Known::ForwardedProto | Known::RealIp => from.trusted,
+            Known::AboutClient => from.trusted && !is_look_alike(name),
+            Known::AboutCertificate => from.trusted && !from.proves && !is_look_alike(name),
+            // X-Forwarded-For and what frames the content are written anew, and so is Expect where the client waits for
+            // 100, which is known to the listener (RFC 9110 10.1.1).
+            Known::ForwardedFor | Known::Host | Known::ContentLength | Known::Expect => false,
+            Known::Connection | Known::Te | Known::TransferEncoding | Known::HopByHop => false,
+        };
+        let passes = passes && !named.has(name);
+        told_scheme += usize::from(passes && known == Known::ForwardedProto);
+        told_address += usize::from(passes && known == Known::RealIp);
         passes
     });
 
@@ -111,13 +108,13 @@ pub(crate) fn response(head: &mut ResponseHead) {
     let named = Named::of(&head.headers);
     let switching = head.status == http::StatusCode::SWITCHING_PROTOCOLS;
     let mut switched = false;
-    head.headers.retain(|name, value| {
-        if is(name, b"upgrade") {
+    head.headers.retain(|known, name, value| {
+        if known == Known::Upgrade {
             let passes = switching && !value.split(|&byte| byte == b',').any(is_h2c);
             switched |= passes;
             return passes;
         }
-        !is_hop_by_hop(name) && !named.has(name)
+        !known.is_hop_by_hop() && !named.has(name)
     });
     if switched {
         head.headers.append("Connection", "Upgrade");
@@ -142,10 +139,10 @@ pub(crate) fn client_address(headers: &Headers, peer: IpAddr, trusted: &dyn Fn(I
     if !trusted(address) {
         return address;
     }
-    let lines = headers.get_all("x-forwarded-for").count();
+    let lines = headers.known(Known::ForwardedFor).count();
     // Each line needs a walk over the fields: no more lines than hops.
     let lines =
-        (0..lines).rev().take(MOST_HOPS).filter_map(|line| headers.get_all("x-forwarded-for").nth(line));
+        (0..lines).rev().take(MOST_HOPS).filter_map(|line| headers.known(Known::ForwardedFor).nth(line));
     let hops = lines.flat_map(|line| line.rsplit(|&byte| byte == b','));
     for hop in hops.take(MOST_HOPS) {
         if !trusted(address) {
@@ -165,9 +162,9 @@ impl Named {
     fn of(headers: &Headers) -> Self {
         let mut names = Vec::new();
         let usual = |value: &&[u8]| is(value, b"keep-alive") || is(value, b"close");
-        let values = headers.get_all("connection").filter(|value| !usual(value));
-        for name in values.flat_map(|value| value.split(|&byte| byte == b',')).map(<[u8]>::trim_ascii) {
-            if !name.is_empty() && !is(name, b"close") && !is_hop_by_hop(name) && !is_end_to_end(name) {
+        let values = headers.known(Known::Connection).filter(|value| !usual(value));
+        for name in values.flat_map(elements) {
+            if !is(name, b"close") && !Known::of(name).is_hop_by_hop() && !is_end_to_end(name) {
                 names.extend_from_slice(name);
                 names.push(b',');
             }
@@ -177,29 +174,6 @@ impl Named {
 
     fn has(&self, name: &[u8]) -> bool {
         !self.0.is_empty() && self.0.split(|&byte| byte == b',').any(|named| named.eq_ignore_ascii_case(name))
-    }
-}
-
-/// Fields that end at the next hop (RFC 9110 7.6.1, 11.7), named in Connection or not.
-fn is_hop_by_hop(name: &[u8]) -> bool {
-    match name.len() {
-        2 => is(name, b"te"),
-        7 => is(name, b"upgrade"),
-        10 => is(name, b"connection") || is(name, b"keep-alive"),
-        14 => is(name, b"http2-settings"),
-        16 => is(name, b"proxy-connection"),
-        17 => is(name, b"transfer-encoding"),
-        19 => is(name, b"proxy-authorization"),
-        _ => false,
-    }
-}
-
-/// Fields of a request the codec writes itself.
-fn is_ours_to_write(name: &[u8]) -> bool {
-    match name.len() {
-        4 => is(name, b"host"),
-        14 => is(name, b"content-length"),
-        _ => false,
     }
 }
 
@@ -218,29 +192,7 @@ fn is_end_to_end(name: &[u8]) -> bool {
         "set-cookie",
         "strict-transport-security",
     ];
-    is_about_client(name) || FIELDS.iter().any(|field| is(name, field.as_bytes()))
-}
-
-/// Fields in which proxies tell who the client is.
-fn is_about_client(name: &[u8]) -> bool {
-    match name.first() {
-        Some(b'x' | b'X') => {
-            is(name, b"x-real-ip") || begins(name, b"x-forwarded-") || begins(name, b"x-ssl-client")
-        }
-        Some(b'f' | b'F') => is(name, b"forwarded"),
-        Some(b'c' | b'C') => is(name, b"client-cert") || is(name, b"client-cert-chain"),
-        _ => false,
-    }
-}
-
-/// Those of them that tell what certificate the client has.
-fn is_about_certificate(name: &[u8]) -> bool {
-    is(name, b"client-cert") || is(name, b"client-cert-chain") || begins(name, b"x-ssl-client")
-}
-
-/// Whether a name begins with these bytes, which are in lower case.
-fn begins(name: &[u8], lower: &[u8; 12]) -> bool {
-    name.get(..12).is_some_and(|start| is(start, lower))
+    Known::of(name).is_about_client() || FIELDS.iter().any(|field| is(name, field.as_bytes()))
 }
 
 /// With an underscore, a name means the same to every RS that hands fields on as variables (RFC 3875 4.1.18).
@@ -256,7 +208,8 @@ fn is_look_alike(name: &[u8]) -> bool {
     for (to, &from) in hyphens.iter_mut().zip(name) {
         *to = if from == b'_' { b'-' } else { from };
     }
-    is_about_client(hyphens) || is_hop_by_hop(hyphens) || is_ours_to_write(hyphens)
+    let known = Known::of(hyphens);
+    known.is_about_client() || known.is_hop_by_hop() || matches!(known, Known::Host | Known::ContentLength)
 }
 
 /// `trailers` among the codings in TE (RFC 9110 10.1.4).
@@ -271,7 +224,7 @@ fn is_h2c(protocol: &[u8]) -> bool {
 /// All X-Forwarded-For as one value; `None` when there is none or nothing in them.
 fn forwarded_for(headers: &Headers) -> Option<Vec<u8>> {
     let mut chain = Vec::new();
-    for value in headers.get_all("x-forwarded-for").filter(|value| !value.is_empty()) {
+    for value in headers.known(Known::ForwardedFor).filter(|value| !value.is_empty()) {
         if !chain.is_empty() {
             chain.extend_from_slice(b", ");
         }

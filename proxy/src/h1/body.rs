@@ -3,9 +3,8 @@
 //! not arrive is an error and never looks complete.
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use httparse::{EMPTY_HEADER, Status};
 
-use super::{BodyError, Framing, Limits, syntax};
+use super::{BodyError, Framing, HeadError, Limits, lines, scan, syntax};
 use crate::message::{Headers, is};
 
 /// Most fields in a trailer section: a few checksums and states are what trailers carry.
@@ -188,7 +187,7 @@ impl Decoder {
             }
             (State::Extension(size), b'\r') => Ok(State::SizeLf(size)),
             (State::Extension(_), b'\n') => Err(BodyError::LineEnd),
-            (State::Extension(size), _) if syntax::is_value(byte) => {
+            (State::Extension(size), _) if scan::is_value(byte) => {
                 self.count_extension()?;
                 Ok(State::Extension(size))
             }
@@ -226,19 +225,17 @@ impl Decoder {
                 Err(BodyError::TrailersTooLarge)
             };
         }
-        let mut slots = [EMPTY_HEADER; MOST_TRAILERS];
-        let slots = slots.get_mut(..self.trailers).unwrap_or_default();
-        let (length, fields) = match httparse::parse_headers(section, slots) {
-            Ok(Status::Complete(parsed)) => parsed,
-            Err(httparse::Error::TooManyHeaders) => return Err(BodyError::TrailersTooLarge),
-            Ok(Status::Partial) | Err(_) => return Err(BodyError::Trailers),
-        };
-        syntax::check_line_ends(section.get(..length).unwrap_or_default(), fields)
-            .map_err(|_| BodyError::Trailers)?;
         let mut trailers = Headers::new();
-        for field in fields.iter().filter(|field| !forbidden_trailer(field.name.as_bytes())) {
-            trailers.append(field.name, field.value);
-        }
+        let length = lines::fields(section, self.trailers, |line| {
+            if !forbidden_trailer(line.name) {
+                trailers.append(line.name, line.value);
+            }
+        });
+        let length = match length {
+            Ok(Some(length)) => length,
+            Err(HeadError::TooManyFields) => return Err(BodyError::TrailersTooLarge),
+            Ok(None) | Err(_) => return Err(BodyError::Trailers),
+        };
         input.advance(length);
         self.state = State::Done;
         Ok(if trailers.is_empty() { Decoded::End } else { Decoded::Trailers(trailers) })

@@ -4,7 +4,7 @@
 use http::{Method, StatusCode};
 
 use super::{Framing, HeadError, syntax};
-use crate::message::{Version, is};
+use crate::message::{Known, Version, elements, is};
 
 /// Most options in Connection: each may name a field that has to be found and removed.
 const MOST_OPTIONS: usize = 64;
@@ -56,25 +56,23 @@ enum Expect {
 }
 
 impl<'a> Seen<'a> {
-    /// Takes note of one field; whether it belongs into the list of fields: Host becomes the authority.
-    pub(super) fn note(&mut self, name: &[u8], value: &'a [u8]) -> bool {
-        match name.len() {
-            4 if is(name, b"host") => {
+    /// Takes note of one field.
+    pub(super) fn note(&mut self, known: Known, value: &'a [u8]) {
+        match known {
+            Known::Host => {
                 self.host_repeated |= self.host.is_some();
                 self.host = self.host.or(Some(value));
-                return false;
             }
-            6 if is(name, b"expect") => self.note_expect(value),
-            7 if is(name, b"upgrade") => self.note_upgrade(value),
-            10 if is(name, b"connection") => self.note_connection(value),
-            14 if is(name, b"content-length") => {
+            Known::Expect => self.note_expect(value),
+            Known::Upgrade => self.note_upgrade(value),
+            Known::Connection => self.note_connection(value),
+            Known::ContentLength => {
                 self.length_repeated |= self.length.is_some() || value.contains(&b',');
                 self.length = self.length.or(Some(value));
             }
-            17 if is(name, b"transfer-encoding") => self.note_coding(value),
+            Known::TransferEncoding => self.note_coding(value),
             _ => {}
         }
-        true
     }
 
     /// Whether the connection may carry another message (RFC 9112 9.3).
@@ -158,6 +156,12 @@ impl<'a> Seen<'a> {
     }
 
     fn note_connection(&mut self, value: &[u8]) {
+        // What most say, and nothing else.
+        if is(value, b"keep-alive") {
+            self.options += 1;
+            self.stay = true;
+            return;
+        }
         for option in elements(value) {
             self.options += 1;
             match option.len() {
@@ -188,9 +192,4 @@ impl<'a> Seen<'a> {
             }
         }
     }
-}
-
-/// The elements of a list, without white space around and without empty ones (RFC 9110 5.6.1).
-fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
 }

@@ -8,8 +8,10 @@
 mod body;
 mod error;
 mod framing;
+mod lines;
 mod request;
 mod response;
+mod scan;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -47,8 +49,12 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Most fields a section can have, whatever [`Limits::fields`] says: the parser keeps them on the stack.
+    /// Most fields a section can have, whatever [`Limits::fields`] says: some are looked for among all others.
     pub const MAX_FIELDS: usize = 256;
+
+    fn most_fields(&self) -> usize {
+        self.fields.min(Self::MAX_FIELDS)
+    }
 }
 
 impl Default for Limits {

@@ -1,13 +1,12 @@
 //! The head of a request: bytes from a client to a [`RequestHead`] and how to go on (RFC 9112 3). It decides
 //! whether the request is well-formed and whose it is; it never decides where it goes.
 
-use std::mem::MaybeUninit;
+use std::str;
 
 use http::Method;
-use httparse::Status;
 
-use super::{Framing, HeadError, Limits, framing::Seen, syntax};
-use crate::message::{RequestHead, Version};
+use super::{Framing, HeadError, Limits, framing::Seen, lines, scan, syntax};
+use crate::message::{Headers, Known, RequestHead, Version};
 
 /// No registered method comes near (RFC 9110 16.1.1).
 pub(crate) const LONGEST_METHOD: usize = 32;
@@ -48,34 +47,23 @@ pub fn parse_request(
     let input = input.get(skipped..).unwrap_or_default();
     let window = syntax::window(input, limits);
 
-    let mut slots = [const { MaybeUninit::uninit() }; Limits::MAX_FIELDS];
-    let slots = slots.get_mut(..limits.fields.min(Limits::MAX_FIELDS)).unwrap_or_default();
-    let mut request = httparse::Request::new(&mut []);
-    let parsed = request.parse_with_uninit_headers(window, slots);
-    check_lengths(&request, window, limits)?;
-    let length = match parsed {
-        Ok(Status::Complete(length)) => length,
-        Ok(Status::Partial) if input.len() >= limits.head_bytes => return Err(HeadError::HeadTooLarge),
-        Ok(Status::Partial) => return Ok(None),
-        Err(error) => return Err(refusal(error, &request, window)),
-    };
-    syntax::check_line_ends(window.get(..length).unwrap_or_default(), request.headers)?;
-
     head.clear();
-    head.version = if request.version == Some(0) { Version::Http10 } else { Version::Http11 };
-    head.method = method(request.method.unwrap_or_default())?;
     let mut seen = Seen::default();
-    let section = syntax::section(window.get(..length).unwrap_or_default(), request.headers);
-    let fields = request.headers.iter().map(|field| (field.name.as_bytes(), field.value));
-    head.headers.append_section(section, fields.filter(|(name, value)| seen.note(name, value)));
+    let Some((line, section)) = read(window, limits, &mut head.headers, &mut seen)? else {
+        let is_too_large = input.len() >= limits.head_bytes;
+        return if is_too_large { Err(HeadError::HeadTooLarge) } else { Ok(None) };
+    };
+    head.headers.fill(section.strip_suffix(b"\r\n").unwrap_or(section));
+    head.version = line.version;
+    head.method = method(line.method)?;
     seen.check_options()?;
-    set_target(request.path.unwrap_or_default(), head)?;
+    set_target(line.target, head)?;
     set_host(&seen, head)?;
 
     let framing = seen.request_framing(head.version)?;
     let has_body = !matches!(framing, Framing::None | Framing::Length(0));
     Ok(Some(RequestMeta {
-        consumed: skipped + length,
+        consumed: skipped + line.length + section.len(),
         framing,
         keep_alive: seen.keep_alive(head.version),
         expect_continue: seen.expect_continue(head.version)? && has_body,
@@ -96,61 +84,68 @@ fn skip_empty_lines(input: &[u8]) -> Result<Option<usize>, HeadError> {
     Err(HeadError::RequestLine)
 }
 
-/// Method and target are bounded as soon as they are too long, complete or not; a malformed one is refused
-/// as such by whoever finds it.
-fn check_lengths(
-    request: &httparse::Request<'_, '_>,
-    window: &[u8],
+/// The first line of a request.
+struct RequestLine<'a> {
+    method: &'a [u8],
+    target: &'a [u8],
+    version: Version,
+    /// Bytes of it, with its end.
+    length: usize,
+}
+
+/// The first line and the section of fields behind it, of which note is taken.
+fn read<'a>(
+    text: &'a [u8],
     limits: &Limits,
-) -> Result<(), HeadError> {
-    let method = window.get(..=LONGEST_METHOD);
-    if method.is_some_and(|bytes| bytes.iter().all(|&byte| syntax::is_token(byte))) {
+    headers: &mut Headers,
+    seen: &mut Seen<'a>,
+) -> Result<Option<(RequestLine<'a>, &'a [u8])>, HeadError> {
+    let Some(first) = request_line(text, limits)? else { return Ok(None) };
+    let section = text.get(first.length..).unwrap_or_default();
+    let read = lines::fields(section, limits.most_fields(), |line| {
+        let known = Known::of(line.name);
+        seen.note(known, line.value);
+        // Host becomes the authority.
+        if known != Known::Host {
+            headers.place(known, line.name_at, line.name.len(), line.value_at, line.value.len());
+        }
+    })?;
+    Ok(read.map(|length| (first, section.get(..length).unwrap_or_default())))
+}
+
+/// Method and target are bounded as soon as they are too long, complete or not.
+fn request_line<'a>(text: &'a [u8], limits: &Limits) -> Result<Option<RequestLine<'a>>, HeadError> {
+    let (method, rest) = text.split_at(scan::token(text));
+    if method.len() > LONGEST_METHOD {
         return Err(HeadError::UnknownMethod);
     }
-    let target = request.method.and_then(|method| window.get(method.len() + " ".len()..));
-    let target = target.and_then(|bytes| bytes.get(..=limits.target_bytes));
-    if target.is_some_and(|bytes| bytes.iter().all(u8::is_ascii_graphic)) {
+    let rest = match rest {
+        [] => return Ok(None),
+        [b' ', rest @ ..] if !method.is_empty() => rest,
+        _ => return Err(HeadError::RequestLine),
+    };
+    let (target, rest) = rest.split_at(scan::graphic(rest));
+    if target.len() > limits.target_bytes {
         return Err(HeadError::TargetTooLong);
     }
-    Ok(())
+    let rest = match rest {
+        [] => return Ok(None),
+        [b' ', rest @ ..] if !target.is_empty() => rest,
+        _ => return Err(HeadError::Target),
+    };
+    let Some((version, rest)) = lines::version(rest)? else { return Ok(None) };
+    let end = lines::end(rest)?;
+    Ok(end.map(|end| RequestLine { method, target, version, length: text.len() - rest.len() + end }))
 }
 
-fn refusal(error: httparse::Error, request: &httparse::Request<'_, '_>, window: &[u8]) -> HeadError {
-    match error {
-        httparse::Error::Version => {
-            let line = request.method.map_or(0, str::len) + request.path.map_or(0, str::len) + "  ".len();
-            version_refusal(window.get(line..).unwrap_or_default())
-        }
-        httparse::Error::HeaderName => HeadError::FieldName,
-        httparse::Error::HeaderValue => HeadError::FieldValue,
-        httparse::Error::TooManyHeaders => HeadError::TooManyFields,
-        httparse::Error::Token if request.method.is_some() => HeadError::Target,
-        httparse::Error::Token | httparse::Error::Status => HeadError::RequestLine,
-        httparse::Error::NewLine => HeadError::LineEnd,
-    }
-}
-
-/// A version that exists and is not ours, or no version at all.
-pub(super) fn version_refusal(text: &[u8]) -> HeadError {
-    match text.strip_prefix(b"HTTP/") {
-        Some([major, b'.', minor, ..]) if major.is_ascii_digit() && minor.is_ascii_digit() => {
-            HeadError::UnsupportedVersion
-        }
-        Some([major] | [major, b'.']) if major.is_ascii_digit() => HeadError::UnsupportedVersion,
-        _ => HeadError::Version,
-    }
-}
-
-fn method(name: &str) -> Result<Method, HeadError> {
-    let method = Method::from_bytes(name.as_bytes()).map_err(|_| HeadError::RequestLine)?;
+fn method(name: &[u8]) -> Result<Method, HeadError> {
+    let method = Method::from_bytes(name).map_err(|_| HeadError::RequestLine)?;
     if method == Method::CONNECT { Err(HeadError::Connect) } else { Ok(method) }
 }
 
 /// The four forms of a target (RFC 9112 3.2): origin, absolute, asterisk; the authority form is for CONNECT.
-fn set_target(target: &str, head: &mut RequestHead) -> Result<(), HeadError> {
-    if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(HeadError::Target);
-    }
+fn set_target(target: &[u8], head: &mut RequestHead) -> Result<(), HeadError> {
+    let target = str::from_utf8(target).map_err(|_| HeadError::Target)?;
     if target.bytes().any(|byte| byte == b'#') {
         return Err(HeadError::Fragment);
     }

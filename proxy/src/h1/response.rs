@@ -1,13 +1,10 @@
 //! The head of a response: bytes from an RS to a [`ResponseHead`] and how to go on (RFC 9112 4). An RS is as
 //! little trusted as a client: a response that can be read in two ways is refused and becomes a 502.
 
-use std::mem::MaybeUninit;
-
 use http::{Method, StatusCode};
-use httparse::Status;
 
-use super::{Framing, HeadError, Limits, framing::Seen, request::version_refusal, syntax};
-use crate::message::{ResponseHead, Version};
+use super::{Framing, HeadError, Limits, framing::Seen, lines, scan, syntax};
+use crate::message::{Headers, Known, ResponseHead, Version};
 
 /// What the head says about everything behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,40 +35,67 @@ pub fn parse_response(
     }
     let window = syntax::window(input, limits);
 
-    let mut slots = [const { MaybeUninit::uninit() }; Limits::MAX_FIELDS];
-    let slots = slots.get_mut(..limits.fields.min(Limits::MAX_FIELDS)).unwrap_or_default();
-    let mut response = httparse::Response::new(&mut []);
-    let parsed =
-        httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, window, slots);
-    let length = match parsed {
-        Ok(Status::Complete(length)) => length,
-        Ok(Status::Partial) if input.len() >= limits.head_bytes => return Err(HeadError::HeadTooLarge),
-        Ok(Status::Partial) => return Ok(None),
-        Err(error) => return Err(refusal(error, window)),
-    };
-    syntax::check_line_ends(window.get(..length).unwrap_or_default(), response.headers)?;
-
-    head.version = if response.version == Some(0) { Version::Http10 } else { Version::Http11 };
-    head.status =
-        StatusCode::from_u16(response.code.unwrap_or_default()).map_err(|_| HeadError::StatusLine)?;
     head.headers.clear();
     let mut seen = Seen::default();
-    let section = syntax::section(window.get(..length).unwrap_or_default(), response.headers);
-    let fields = response.headers.iter().map(|field| (field.name.as_bytes(), field.value));
-    head.headers.append_section(section, fields.inspect(|(name, value)| _ = seen.note(name, value)));
+    let Some((line, section)) = read(window, limits, &mut head.headers, &mut seen)? else {
+        let is_too_large = input.len() >= limits.head_bytes;
+        return if is_too_large { Err(HeadError::HeadTooLarge) } else { Ok(None) };
+    };
+    head.headers.fill(section.strip_suffix(b"\r\n").unwrap_or(section));
+    head.version = line.version;
+    head.status = line.status;
     seen.check_options()?;
     let (framing, known_end) = seen.response_framing(head.version, request_method, head.status)?;
     let keep_alive = known_end && seen.keep_alive(head.version);
-    Ok(Some(ResponseMeta { consumed: length, framing, keep_alive }))
+    Ok(Some(ResponseMeta { consumed: line.length + section.len(), framing, keep_alive }))
 }
 
-fn refusal(error: httparse::Error, window: &[u8]) -> HeadError {
-    match error {
-        httparse::Error::Version => version_refusal(window),
-        httparse::Error::HeaderName => HeadError::FieldName,
-        httparse::Error::HeaderValue => HeadError::FieldValue,
-        httparse::Error::TooManyHeaders => HeadError::TooManyFields,
-        httparse::Error::NewLine => HeadError::LineEnd,
-        httparse::Error::Status | httparse::Error::Token => HeadError::StatusLine,
+/// The first line of a response. Nobody needs the reason phrase (RFC 9112 4).
+struct StatusLine {
+    version: Version,
+    status: StatusCode,
+    /// Bytes of it, with its end.
+    length: usize,
+}
+
+/// The first line and the section of fields behind it, of which note is taken.
+fn read<'a>(
+    text: &'a [u8],
+    limits: &Limits,
+    headers: &mut Headers,
+    seen: &mut Seen<'a>,
+) -> Result<Option<(StatusLine, &'a [u8])>, HeadError> {
+    let Some(first) = status_line(text)? else { return Ok(None) };
+    let section = text.get(first.length..).unwrap_or_default();
+    let read = lines::fields(section, limits.most_fields(), |line| {
+        let known = Known::of(line.name);
+        seen.note(known, line.value);
+        headers.place(known, line.name_at, line.name.len(), line.value_at, line.value.len());
+    })?;
+    Ok(read.map(|length| (first, section.get(..length).unwrap_or_default())))
+}
+
+fn status_line(text: &[u8]) -> Result<Option<StatusLine>, HeadError> {
+    let Some((version, rest)) = lines::version(text)? else { return Ok(None) };
+    let (code, rest) = match rest {
+        [b' ', code @ ..] => code.split_at(code.len().min(3)),
+        [] => return Ok(None),
+        _ => return Err(HeadError::StatusLine),
+    };
+    if !code.iter().all(u8::is_ascii_digit) {
+        return Err(HeadError::StatusLine);
     }
+    let rest = match rest {
+        [] => return Ok(None),
+        [b' ', reason @ ..] => reason.get(scan::value(reason)..).unwrap_or_default(),
+        [b'\r' | b'\n', ..] => rest,
+        _ => return Err(HeadError::StatusLine),
+    };
+    let status = StatusCode::from_bytes(code).map_err(|_| HeadError::StatusLine)?;
+    match rest {
+        [] | [b'\r'] | [b'\n', ..] | [b'\r', b'\n', ..] => {}
+        _ => return Err(HeadError::StatusLine),
+    }
+    let end = lines::end(rest)?;
+    Ok(end.map(|end| StatusLine { version, status, length: text.len() - rest.len() + end }))
 }

@@ -1,33 +1,20 @@
-//! The small grammar both heads share: bytes, names, values, numbers, authorities, line ends. Pure checks on
+//! The small grammar both heads share: bytes, names, values, numbers, authorities. Pure checks on
 //! slices; what a field means is decided elsewhere.
 
 use std::{io::BufRead as _, net::Ipv6Addr, str};
 
-use httparse::Header;
-
-use super::{HeadError, Limits};
+use super::{Limits, scan};
 
 /// Whether these bytes can be a field name: a token, not empty (RFC 9110 5.1, 5.6.2).
 pub fn valid_name(name: &[u8]) -> bool {
-    !name.is_empty() && name.iter().all(|&byte| is_token(byte))
+    !name.is_empty() && scan::token(name) == name.len()
 }
 
 /// Whether these bytes can be a field value: no control byte but HTAB, no white space around (RFC 9110 5.5).
 /// Fields of HTTP/2 go through here and [`valid_name`] before they become text (RFC 9113 8.2.1, 10.3).
 pub fn valid_value(value: &[u8]) -> bool {
     let edge = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    value.iter().all(|&byte| is_value(byte)) && !edge(value.first()) && !edge(value.last())
-}
-
-/// Token characters (RFC 9110 5.6.2).
-pub(super) const fn is_token(byte: u8) -> bool {
-    matches!(byte, b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*')
-        || matches!(byte, b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
-}
-
-/// Characters of a field value: visible ASCII, SP, HTAB and obs-text (RFC 9110 5.5).
-pub(super) const fn is_value(byte: u8) -> bool {
-    matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
+    scan::value(value) == value.len() && !edge(value.first()) && !edge(value.last())
 }
 
 /// A number of decimal digits alone, below 2^64 (RFC 9110 8.6).
@@ -58,31 +45,34 @@ const UNRESERVED: [bool; 256] = {
 /// 3.2.2 also has occur in no DNS name, and only help to write one host in two ways.
 pub(crate) fn authority(text: &[u8]) -> Option<&str> {
     const LONGEST: usize = 255 + ":65535".len();
-    let text = str::from_utf8(text).ok().filter(|text| text.len() <= LONGEST)?;
-    let port = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (address, port) = rest.split_once(']')?;
-            address.parse::<Ipv6Addr>().ok()?;
-            port
+    if text.len() > LONGEST {
+        return None;
+    }
+    let port = match text {
+        [b'[', rest @ ..] => {
+            let end = rest.iter().position(|&byte| byte == b']')?;
+            let (address, port) = rest.split_at(end);
+            str::from_utf8(address).ok()?.parse::<Ipv6Addr>().ok()?;
+            port.get(1..)?
         }
-        None => {
-            let colon = text.bytes().position(|byte| byte == b':').unwrap_or(text.len());
-            let (name, port) = text.split_at(colon);
-            let reserved = |byte: u8| !UNRESERVED.get(usize::from(byte)).copied().unwrap_or(false);
-            // Without a branch for each byte: names are short.
-            if name.is_empty() || name.bytes().fold(false, |found, byte| found | reserved(byte)) {
+        _ => {
+            let name = text.iter().position(|&byte| !is_unreserved(byte)).unwrap_or(text.len());
+            if name == 0 {
                 return None;
             }
-            port
+            text.get(name..)?
         }
     };
-    let digits = match port.strip_prefix(':') {
-        Some(digits) => digits,
-        None if port.is_empty() => return Some(text),
-        None => return None,
+    let fits = match port {
+        [] | [b':'] => true,
+        [b':', digits @ ..] => decimal(digits).is_some_and(|port| port <= 0xffff),
+        _ => false,
     };
-    let in_range = digits.is_empty() || decimal(digits.as_bytes()).is_some_and(|port| port <= 0xffff);
-    in_range.then_some(text)
+    str::from_utf8(text).ok().filter(|_| fits)
+}
+
+fn is_unreserved(byte: u8) -> bool {
+    UNRESERVED.get(usize::from(byte)).copied().unwrap_or(false)
 }
 
 /// The part of `input` that is worth parsing now. A peer may send a large head byte by byte and the parser
@@ -98,7 +88,7 @@ pub(super) fn window<'a>(input: &'a [u8], limits: &Limits) -> &'a [u8] {
     }
 }
 
-/// Whether a line end directly follows another one; a bare LF counts, to be refused by [`check_line_ends`].
+/// Whether a line end directly follows another one; a bare LF counts, to be refused where it is read.
 pub(super) fn has_empty_line(mut input: &[u8]) -> bool {
     while let Ok(1..) = input.skip_until(b'\n') {
         if input.starts_with(b"\n") || input.starts_with(b"\r\n") {
@@ -106,24 +96,6 @@ pub(super) fn has_empty_line(mut input: &[u8]) -> bool {
         }
     }
     false
-}
-
-/// The part of a head from its first field on.
-pub(super) fn section<'a>(head: &'a [u8], fields: &[Header<'_>]) -> &'a [u8] {
-    let first =
-        fields.first().map(|field| (field.name.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize));
-    first.and_then(|first| head.get(first..)).unwrap_or_default()
-}
-
-/// Refuses any line end but CRLF in a section that `httparse` accepted, which also takes a bare LF. `section`
-/// ends with its empty line and `fields` lie in it, one per line, so a look before each name will do.
-pub(super) fn check_line_ends(section: &[u8], fields: &[Header<'_>]) -> Result<(), HeadError> {
-    let start = section.as_ptr() as usize;
-    let ended = fields.iter().all(|field| {
-        let offset = (field.name.as_ptr() as usize).wrapping_sub(start);
-        offset == 0 || section.get(..offset).is_some_and(|before| before.ends_with(b"\r\n"))
-    });
-    if ended && section.ends_with(b"\r\n\r\n") { Ok(()) } else { Err(HeadError::LineEnd) }
 }
 
 #[cfg(test)]

@@ -428,6 +428,16 @@ fn all(decoder: &mut Decoder, input: &mut BytesMut, data: &mut Vec<u8>) -> Optio
     }
 }
 
+/// Field lines, most of them well-formed.
+fn sections() -> impl Strategy<Value = String> {
+    let line = prop_oneof![
+        8 => "[a-zA-Z!~-]{1,12}: ?[ -~\t]{0,30}\r\n",
+        1 => "[a-z\t :\u{0}é\"\r\n]{0,6}[:\r][a-z\t \u{7f}\u{b}é\r\n]{0,12}\r?\n",
+    ];
+    (proptest::collection::vec(line, 0..6), "(\r\n)?[a\r\n]{0,2}")
+        .prop_map(|(lines, end)| lines.concat() + &end)
+}
+
 proptest! {
     #[test]
     fn a_request_that_was_written_is_read(
@@ -495,6 +505,34 @@ proptest! {
         prop_assert_eq!(read, trailers);
         prop_assert_eq!(decoder.decode(&mut input), Ok(Decoded::End));
         prop_assert_eq!([&input[..], rest].concat(), b"next");
+    }
+
+    /// A parser that is not ours reads the same fields, but for a bare LF, which it takes.
+    #[test]
+    fn fields_are_what_others_read(text in sections(), most in 0_usize..6) {
+        let mut slots = [httparse::EMPTY_HEADER; 6];
+        let theirs = httparse::parse_headers(text.as_bytes(), &mut slots[..most]);
+        let mut ours = Vec::new();
+        let length = lines::fields(text.as_bytes(), most, |line| {
+            assert_eq!(&text.as_bytes()[line.name_at..][..line.name.len()], line.name);
+            assert_eq!(&text.as_bytes()[line.value_at..][..line.value.len()], line.value);
+            ours.push((line.name, line.value));
+        });
+        match (length, theirs) {
+            (Ok(None), Ok(httparse::Status::Partial)) => {}
+            (Ok(Some(length)), Ok(httparse::Status::Complete((theirs, fields)))) => {
+                prop_assert_eq!(length, theirs);
+                let fields: Vec<_> = fields.iter().map(|field| (field.name.as_bytes(), field.value)).collect();
+                prop_assert_eq!(ours, fields);
+            }
+            // One line more, whatever it looks like.
+            (Err(HeadError::TooManyFields), Ok(httparse::Status::Partial) | Err(_)) => {}
+            (Err(HeadError::FieldName), Err(httparse::Error::HeaderName)) => {}
+            (Err(HeadError::FieldValue), Err(httparse::Error::HeaderValue)) => {}
+            (Err(HeadError::LineEnd), Err(httparse::Error::NewLine)) => {}
+            (Err(HeadError::LineEnd), _) => prop_assert!(text.replace("\r\n", "").contains('\n'), "{:?}", text),
+            (ours, theirs) => prop_assert!(false, "{text:?}: {ours:?} where others say {theirs:?}"),
+        }
     }
 
     #[test]

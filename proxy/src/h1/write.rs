@@ -5,7 +5,7 @@
 use http::StatusCode;
 
 use super::Framing;
-use crate::message::{Headers, RequestHead, ResponseHead, Version, is};
+use crate::message::{Headers, Known, RequestHead, ResponseHead, Version};
 
 /// The end of the data of a chunk.
 pub const CHUNK_END: &[u8] = b"\r\n";
@@ -22,7 +22,7 @@ pub fn write_request(head: &RequestHead, framing: Framing, out: &mut Vec<u8>) {
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     out.extend_from_slice(head.authority.as_bytes());
     out.extend_from_slice(b"\r\n");
-    head.headers.write_lines(out, |name| is_framing(name) || is(name, b"host"));
+    head.headers.write_lines(out, |known| known.is_framing() || known == Known::Host);
     write_framing(framing, out);
     out.extend_from_slice(b"\r\n");
 }
@@ -50,9 +50,9 @@ pub fn write_response(
     let interim = head.status.is_informational();
     let bodiless = interim || head.status == StatusCode::NO_CONTENT;
     if framing == Framing::None && !bodiless {
-        head.headers.write_lines(out, |name| is(name, b"transfer-encoding"));
+        head.headers.write_lines(out, |known| known == Known::TransferEncoding);
     } else {
-        head.headers.write_lines(out, is_framing);
+        head.headers.write_lines(out, Known::is_framing);
     }
     if !bodiless {
         write_framing(framing, out);
@@ -91,17 +91,9 @@ pub fn write_last_chunk(trailers: Option<&Headers>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
         out.reserve(trailers.size_hint() + 2);
-        trailers.write_lines(out, is_framing);
+        trailers.write_lines(out, Known::is_framing);
     }
     out.extend_from_slice(b"\r\n");
-}
-
-fn is_framing(name: &[u8]) -> bool {
-    match name.len() {
-        14 => is(name, b"content-length"),
-        17 => is(name, b"transfer-encoding"),
-        _ => false,
-    }
 }
 
 fn write_framing(framing: Framing, out: &mut Vec<u8>) {

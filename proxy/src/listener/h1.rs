@@ -23,7 +23,7 @@ use crate::body::{Body, Counter, Moved, Source};
 use crate::drain::Draining;
 use crate::error::Error;
 use crate::h1::{self, Decoded, Decoder, Framing, RequestMeta};
-use crate::message::{RequestHead, ResponseHead, Version};
+use crate::message::{Known, RequestHead, ResponseHead, Version};
 use crate::net::{BLOCK, Io, Output, Watchdog, clock};
 use crate::state::Limits;
 
@@ -262,7 +262,7 @@ impl Session<'_> {
         // From here on a 100 would stand in the middle of the response. Whether a client that has got none sends its
         // content is not known (RFC 9110 10.1.1).
         let unasked = std::mem::take(&mut self.client.borrow_mut().expects);
-        if !response.head.headers.contains("date") {
+        if response.head.headers.known(Known::Date).next().is_none() {
             response.head.headers.append("Date", date::now());
         }
         if let Some(alt_svc) = &self.limits.alt_svc
@@ -407,7 +407,7 @@ impl Session<'_> {
     /// Throws away what has come of the body already and nobody wanted.
     fn discard_buffered(&mut self) {
         let client = &mut *self.client.borrow_mut();
-        if client.expects {
+        if client.expects || client.decoder.is_done() {
             return;
         }
         while matches!(

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::{Known, elements};
+
 const COLON: &[u8] = b": ";
 const LINE_END: &[u8] = b"\r\n";
 
@@ -14,9 +16,10 @@ pub struct Headers {
     fields: Vec<Field>,
 }
 
-/// Where one field lies in the text.
+/// What one field is, and where it lies in the text.
 #[derive(Debug, Clone, Copy)]
 struct Field {
+    known: Known,
     name: u32,
     name_len: u32,
     value: u32,
@@ -56,7 +59,8 @@ impl Headers {
     pub fn append(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         let (name, value) = (name.as_ref(), value.as_ref());
         let start = self.text.len();
-        let Some(field) = Field::at(start, name.len(), start + name.len() + COLON.len(), value.len()) else {
+        let value_at = start + name.len() + COLON.len();
+        let Some(field) = Field::at(Known::of(name), start, name.len(), value_at, value.len()) else {
             return;
         };
         self.text.reserve(name.len() + value.len() + COLON.len() + LINE_END.len());
@@ -67,32 +71,25 @@ impl Headers {
         self.fields.push(field);
     }
 
-    /// Adds fields that lie in one piece of text, which is copied whole. Names and values are parts of it and checked
-    /// as for [`Headers::append`].
-    pub fn append_section<'a>(
-        &mut self,
-        section: &'a [u8],
-        fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
-    ) {
-        let (base, start) = (self.text.len(), section.as_ptr() as usize);
-        if u32::try_from(base + section.len()).is_err() {
-            return;
-        }
-        self.text.extend_from_slice(section);
-        self.fields.reserve(fields.size_hint().1.unwrap_or_default());
-        // Within the section, which ends below 4 GiB, no number is too large for its place.
-        let place = |part: &[u8]| {
-            let offset = (part.as_ptr() as usize).wrapping_sub(start);
-            let is_inside = offset <= section.len() && part.len() <= section.len() - offset;
-            is_inside.then_some(((base + offset) as u32, part.len() as u32))
-        };
-        for (name, value) in fields {
-            match (place(name), place(value)) {
-                (Some((name, name_len)), Some((value, value_len))) => {
-                    self.fields.push(Field { name, name_len, value, value_len });
-                }
-                _ => self.append(name, value),
-            }
+    /// Adds a field that lies in a piece of text which [`Headers::fill`] appends later: where in that piece its name and its
+    /// value begin, and how long they are. Checked as for [`Headers::append`]. Until then the list is of no use but to
+    /// be cleared.
+    pub fn place(&mut self, known: Known, name: usize, name_len: usize, value: usize, value_len: usize) {
+        let base = self.text.len();
+        // `fill` takes no text in which a number is too large for its place.
+        self.fields.push(Field {
+            known,
+            name: (base + name) as u32,
+            name_len: name_len as u32,
+            value: (base + value) as u32,
+            value_len: value_len as u32,
+        });
+    }
+
+    /// Appends the text in which the fields lie that were placed; without it, beyond 4 GiB, they are empty.
+    pub fn fill(&mut self, text: &[u8]) {
+        if u32::try_from(self.text.len() + text.len()).is_ok() {
+            self.text.extend_from_slice(text);
         }
     }
 
@@ -117,14 +114,14 @@ impl Headers {
     /// Removes every field of this name; whether there was one.
     pub fn remove(&mut self, name: &str) -> bool {
         let before = self.fields.len();
-        self.retain(|candidate, _| !candidate.eq_ignore_ascii_case(name.as_bytes()));
+        self.retain(|_, candidate, _| !candidate.eq_ignore_ascii_case(name.as_bytes()));
         self.fields.len() != before
     }
 
-    /// Keeps the fields for which `keep(name, value)` holds.
-    pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) {
+    /// Keeps the fields for which `keep(known, name, value)` holds.
+    pub fn retain(&mut self, mut keep: impl FnMut(Known, &[u8], &[u8]) -> bool) {
         let text = &self.text;
-        self.fields.retain(|field| keep(field.name(text), field.value(text)));
+        self.fields.retain(|field| keep(field.known, field.name(text), field.value(text)));
     }
 
     /// Joins several fields of this name into one, as HTTP/2 demands of the crumbs of Cookie before they go anywhere
@@ -143,13 +140,12 @@ impl Headers {
         self.set(name, joined);
     }
 
-    /// Appends the fields to `out` as lines of HTTP/1.1, without those whose names are to be left out.
-    pub fn write_lines(&self, out: &mut Vec<u8>, leave_out: impl Fn(&[u8]) -> bool) {
+    /// Appends the fields to `out` as lines of HTTP/1.1, without those that are to be left out.
+    pub fn write_lines(&self, out: &mut Vec<u8>, leave_out: impl Fn(Known) -> bool) {
         let mut run = 0..0;
         let part = |range: Range<usize>| self.text.get(range).unwrap_or_default();
         for field in &self.fields {
-            let name = field.name(&self.text);
-            if leave_out(name) {
+            if leave_out(field.known) {
                 continue;
             }
             match field.line(&self.text) {
@@ -157,7 +153,7 @@ impl Headers {
                 Some(line) => out.extend_from_slice(part(std::mem::replace(&mut run, line))),
                 None => {
                     out.extend_from_slice(part(std::mem::take(&mut run)));
-                    for part in [name, COLON, field.value(&self.text), LINE_END] {
+                    for part in [field.name(&self.text), COLON, field.value(&self.text), LINE_END] {
                         out.extend_from_slice(part);
                     }
                 }
@@ -190,6 +186,12 @@ impl Headers {
         self.get_all(name).next()
     }
 
+    /// The values of all fields that are this to us, in order.
+    pub fn known(&self, known: Known) -> impl Iterator<Item = &[u8]> {
+        let fields = self.fields.iter().filter(move |field| field.known == known);
+        fields.map(|field| field.value(&self.text))
+    }
+
     /// Whether a field of this name is there.
     pub fn contains(&self, name: &str) -> bool {
         self.get_all(name).next().is_some()
@@ -198,10 +200,7 @@ impl Headers {
     /// The elements of a comma-separated field (RFC 9110 5.6.1), over all fields of this name, without
     /// surrounding white space and without empty elements.
     pub fn elements<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.get_all(name)
-            .flat_map(|value| value.split(|&byte| byte == b','))
-            .map(<[u8]>::trim_ascii)
-            .filter(|element| !element.is_empty())
+        self.get_all(name).flat_map(elements)
     }
 }
 
@@ -215,9 +214,10 @@ impl Eq for Headers {}
 
 impl Field {
     /// `None` beyond 4 GiB, which no message reaches.
-    fn at(name: usize, name_len: usize, value: usize, value_len: usize) -> Option<Self> {
+    fn at(known: Known, name: usize, name_len: usize, value: usize, value_len: usize) -> Option<Self> {
         let small = |number: usize| u32::try_from(number).ok();
         Some(Self {
+            known,
             name: small(name)?,
             name_len: small(name_len)?,
             value: small(value)?,
@@ -267,21 +267,24 @@ mod tests {
 
     #[test]
     fn lines_are_written_as_they_came_but_for_white_space() {
-        let section = b"A: 1\r\nb:2\r\nConnection: x\r\nC: 3 \r\nD: \r\nE: 5\r\n\r\n";
-        let fields: [(&[u8], &[u8]); 6] = [
-            (&section[0..1], &section[3..4]),
-            (&section[6..7], &section[8..9]),
-            (&section[11..21], &section[23..24]),
-            (&section[26..27], &section[29..30]),
-            (&section[33..34], &section[36..36]),
-            (&section[38..39], &section[41..42]),
-        ];
+        let section = b"A: 1\r\nb:2\r\nConnection: x\r\nC: 3 \r\nD: \r\nE: 5\r\n";
         let mut headers = Headers::new();
         headers.append("First", "0");
-        headers.append_section(section, fields.into_iter());
+        for (name, value) in [
+            (0..1, 3..4),
+            (6..7, 8..9),
+            (11..21, 23..24),
+            (26..27, 29..30),
+            (33..34, 36..36),
+            (38..39, 41..42),
+        ] {
+            let known = Known::of(&section[name.clone()]);
+            headers.place(known, name.start, name.len(), value.start, value.len());
+        }
+        headers.fill(section);
         headers.append("Last", "6");
         let mut out = b"before ".to_vec();
-        headers.write_lines(&mut out, |name| name == b"Connection");
+        headers.write_lines(&mut out, |known| known == Known::Connection);
         let lines = "First: 0\r\nA: 1\r\nb: 2\r\nC: 3\r\nD: \r\nE: 5\r\nLast: 6\r\n";
         assert_eq!(String::from_utf8(out).unwrap(), format!("before {lines}"));
         headers.remove("c");

@@ -4,6 +4,7 @@
 mod certificate;
 mod client;
 mod headers;
+mod known;
 mod spare;
 
 use http::{Method, StatusCode};
@@ -11,6 +12,7 @@ use http::{Method, StatusCode};
 pub use self::certificate::ClientCertificate;
 pub use self::client::ClientFields;
 pub use self::headers::Headers;
+pub use self::known::Known;
 
 /// Whether a token or a checked field value is `lower`, which is in lower case, whatever the case of its letters.
 /// Exact because neither holds control bytes: setting the bit that makes letters lower case changes nothing
@@ -24,6 +26,11 @@ pub(crate) fn is(text: &[u8], lower: &[u8]) -> bool {
             .zip(lower)
             .fold(0, |differing, (byte, wanted)| differing | ((byte | LOWER_CASE) ^ wanted))
             == 0
+}
+
+/// The elements of a comma-separated list, without white space around and without empty ones (RFC 9110 5.6.1).
+pub(crate) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
 }
 
 /// Protocol version of a message. HTTP/0.9 is refused by the codec.

@@ -85,7 +85,7 @@ impl Cors {
     /// Puts the fields of any answer; what the RS says about it counts for nothing.
     pub fn apply(&self, answer: &CorsAnswer, headers: &mut Headers) {
         const PREFIX: &[u8] = b"access-control-";
-        headers.retain(|name, _| {
+        headers.retain(|_, name, _| {
             !name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
         });
         if answer.varies {

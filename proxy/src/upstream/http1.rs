@@ -220,6 +220,10 @@ impl Exchange {
     /// Moves the request body along: ready when there is nothing left to do, pending on the client or the RS.
     /// Errors are the client's; that the RS takes no more shows when its response is read.
     fn poll_upload(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> Result<Poll<()>, Error> {
+        let is_over = matches!(self.upload, Upload::Sent | Upload::Broken);
+        if is_over && self.io.as_ref().is_none_or(|io| io.output.is_flushed()) {
+            return Ok(Poll::Ready(()));
+        }
         loop {
             let source = self.poll_gather(cx, progress)?;
             let Some(io) = &mut self.io else { return Ok(Poll::Ready(())) };
