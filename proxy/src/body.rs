@@ -93,6 +93,11 @@ impl Body {
         Self { kind: Kind::Stream(source), counter: Counter(None) }
     }
 
+    /// The content, which leaves none.
+    pub(crate) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::empty())
+    }
+
     /// Adds the bytes of every data frame to `counter` as they are read.
     pub(crate) fn counted(mut self, counter: Counter) -> Self {
         self.counter = counter;

@@ -15,6 +15,7 @@
 mod access_log;
 mod acme;
 mod admin;
+mod apart;
 pub mod auth;
 mod body;
 pub mod config;

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::pick::pick;
+use crate::apart::apart;
 use crate::body::Body;
 use crate::error::Error;
 use crate::message::{RequestHead, ResponseHead};
@@ -24,7 +25,7 @@ pub(super) async fn ask(
     let (server, grant) = pick(view, pool, &Excluded::default(), head, client).await?;
     let link = match upstreams.take(view, pool, server, clock::now()) {
         Some(link) => link,
-        None => Box::pin(upstreams.connect(view, pool, server)).await?,
+        None => apart(|| upstreams.connect(view, pool, server)).await?,
     };
     let patience = view.pool(pool).read_timeout;
     let place = Place { upstreams: Rc::clone(upstreams), view: Rc::clone(view), pool, server, grant };

@@ -161,12 +161,15 @@ impl Named {
     /// Allocates only when there is a name beyond the usual ones.
     fn of(headers: &Headers) -> Self {
         let mut names = Vec::new();
-        let usual = |value: &&[u8]| is(value, b"keep-alive") || is(value, b"close");
-        let values = headers.known(Known::Connection).filter(|value| !usual(value));
-        for name in values.flat_map(elements) {
-            if !is(name, b"close") && !Known::of(name).is_hop_by_hop() && !is_end_to_end(name) {
-                names.extend_from_slice(name);
-                names.push(b',');
+        for value in headers.known(Known::Connection) {
+            if is(value, b"keep-alive") || is(value, b"close") {
+                continue;
+            }
+            for name in elements(value) {
+                if !is(name, b"close") && !Known::of(name).is_hop_by_hop() && !is_end_to_end(name) {
+                    names.extend_from_slice(name);
+                    names.push(b',');
+                }
             }
         }
         Self(names)

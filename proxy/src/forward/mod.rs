@@ -34,6 +34,7 @@ use self::noted::Noted;
 use self::plan::{Plan, Stage, plan};
 use self::retry::{Attempt, Policy, in_time, may_retry};
 use crate::access_log::{Lines, Record};
+use crate::apart::apart;
 use crate::body::{Body, Counter};
 use crate::error::Error;
 use crate::grpc;
@@ -66,8 +67,8 @@ impl Handler for Forwarder {
         let mut record = self.record(&view, connection, client, started, received);
         record.head = Some(head);
         let mut noted = Noted::default();
-        let waiting = Waiting { body, upgrade, interim };
-        let answered = self.answer(&view, connection, waiting, &mut record, &mut noted).await;
+        let mut waiting = Waiting { body, upgrade, interim };
+        let answered = self.answer(&view, connection, &mut waiting, &mut record, &mut noted).await;
         let mut response = answered.unwrap_or_else(|error| {
             let mut response = failed(error, &mut record);
             for (name, value) in &noted.on_failure {
@@ -122,23 +123,23 @@ impl Forwarder {
         &self,
         view: &Rc<View>,
         connection: &Connection,
-        mut client: Waiting,
+        client: &mut Waiting,
         record: &mut Record,
         noted: &mut Noted,
     ) -> Result<Response, Error> {
         if let Some(answer) = prove(view, connection, record).await {
             return Ok(answer);
         }
-        let mut planned = plan(view, connection, &client, Stage::Arrived, record, noted)?;
+        let mut planned = plan(view, connection, client, Stage::Arrived, record, noted)?;
         if let Plan::Authorise { rule } = planned {
             let auth = view.rule(rule).more.as_ref().and_then(|more| more.auth.as_deref());
             let auth = auth.ok_or(Error::Internal)?;
             let (authoriser, upstreams) = (&self.authoriser, &self.upstreams);
-            let refusal = authoriser.authorise(view, upstreams, connection, auth, record, noted);
-            let refusal = Box::pin(refusal).await?;
+            let refusal =
+                apart(|| authoriser.authorise(view, upstreams, connection, auth, record, noted)).await?;
             planned = match refusal {
                 Some(response) => Plan::answer(response),
-                None => plan(view, connection, &client, Stage::Authorised, record, noted)?,
+                None => plan(view, connection, client, Stage::Authorised, record, noted)?,
             };
         }
         match planned {
@@ -146,10 +147,11 @@ impl Forwarder {
             Plan::Authorise { .. } => Err(Error::Internal),
             Plan::Send { pool, body_size, mirror } => {
                 if let Some(most) = body_size {
-                    client.body = bounded(client.body, most)?;
+                    client.body = bounded(client.body.take(), most)?;
                 }
                 if let Some(mirror) = mirror {
-                    client.body = self.mirrors.copy(view, &self.upstreams, mirror.pool, record, client.body);
+                    let body = client.body.take();
+                    client.body = self.mirrors.copy(view, &self.upstreams, mirror.pool, record, body);
                 }
                 self.send(view, connection, client, pool, record).await
             }
@@ -161,12 +163,12 @@ impl Forwarder {
         &self,
         view: &Rc<View>,
         connection: &Connection,
-        client: Waiting,
+        client: &mut Waiting,
         pool: usize,
         record: &mut Record,
     ) -> Result<Response, Error> {
         let Some(head) = &record.head else { return Err(Error::Internal) };
-        let Waiting { mut body, upgrade, interim } = client;
+        let Waiting { body, upgrade, interim } = client;
         let mut pass_on = |cx: &mut Context<'_>, head: &mut ResponseHead| {
             headers::interim(head);
             interim.pass_on(cx, head);
@@ -200,8 +202,7 @@ impl Forwarder {
                     Ok(link)
                 }
                 None => {
-                    // Apart, because it is large and seldom: what is here is kept by every connection and stream.
-                    let connected = Box::pin(self.upstreams.connect(view, pool, server)).await;
+                    let connected = apart(|| self.upstreams.connect(view, pool, server)).await;
                     record.connect = self.lines.is_on().then(|| begun.elapsed());
                     connected
                 }
@@ -217,8 +218,7 @@ impl Forwarder {
                         server,
                         grant,
                     };
-                    let sent = std::mem::replace(&mut body, Body::empty());
-                    let mut exchange = Exchange::new(link, place, head, sent, client_timeout);
+                    let mut exchange = Exchange::new(link, place, head, body.take(), client_timeout);
                     match in_time(policy, exchange.head(&mut pass_on)).await {
                         Ok(mut response) => {
                             pick::answered(view, pool, server, took(), &mut response, connection.https);
@@ -242,7 +242,7 @@ impl Forwarder {
                                 && let Some(again) = exchange.reclaim()
                             {
                                 attempt.intact = true;
-                                body = again;
+                                *body = again;
                             }
                             error
                         }
@@ -305,8 +305,7 @@ impl Forwarder {
 async fn prove(view: &Rc<View>, connection: &Connection, record: &Record) -> Option<Response> {
     let head =
         record.head.as_ref().filter(|head| !connection.https && view.showcase().may_answer(&head.target))?;
-    // Rare: not a part of every request's memory.
-    let answer = Box::pin(view.showcase().answer(&head.target)).await?;
+    let answer = apart(|| view.showcase().answer(&head.target)).await?;
     Some(Response::text(StatusCode::OK, "application/octet-stream", answer))
 }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::apart::apart;
 use crate::config::{self, HashKey};
 use crate::error::{Error, Fault};
 use crate::message::{RequestHead, ResponseHead};
@@ -52,7 +53,7 @@ async fn granted(
     let at_once = if balancer.line().len() == 0 { attempt() } else { None };
     match at_once {
         Some(decided) => decided,
-        None => Box::pin(wait(balancer, attempt)).await,
+        None => apart(|| wait(balancer, attempt)).await,
     }
 }
 

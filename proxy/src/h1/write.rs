@@ -101,18 +101,18 @@ fn write_framing(framing: Framing, out: &mut Vec<u8>) {
         Framing::None | Framing::UntilClose => {}
         Framing::Length(length) => {
             out.extend_from_slice(b"Content-Length: ");
-            write_decimal(length, out);
-            out.extend_from_slice(b"\r\n");
+            write_decimal_line(length, out);
         }
         Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
     }
 }
 
-fn write_decimal(number: u64, out: &mut Vec<u8>) {
-    let mut digits = [b'0'; 20];
+/// A number and the end of the line.
+fn write_decimal_line(number: u64, out: &mut Vec<u8>) {
+    let mut line = *b"01234567890123456789\r\n";
     let mut rest = number;
-    let mut used = 0;
-    for digit in digits.iter_mut().rev() {
+    let mut used = CHUNK_END.len();
+    for digit in line.iter_mut().rev().skip(CHUNK_END.len()) {
         *digit = b'0' + (rest % 10) as u8;
         used += 1;
         rest /= 10;
@@ -120,7 +120,7 @@ fn write_decimal(number: u64, out: &mut Vec<u8>) {
             break;
         }
     }
-    out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
+    out.extend_from_slice(line.get(line.len() - used..).unwrap_or_default());
 }
 
 #[cfg(test)]

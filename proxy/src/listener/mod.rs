@@ -26,6 +26,7 @@ pub(crate) use self::h3::{Endpoint, Socket as QuicSocket};
 pub(crate) use self::handler::{Handler, Refused, Request, Response, Switched};
 pub(crate) use self::interim::Interim;
 use crate::acme::ALPN;
+use crate::apart::apart;
 use crate::drain::Draining;
 use crate::error::Error;
 use crate::limit::{Permit, client_network};
@@ -166,8 +167,7 @@ async fn serve<H>(
         let connection = Connection { listener, peer, told, https: false, sni: None, proof: None };
         return h1::serve(Io::new(Stream::Plain(stream)), &limits, &*handler, &connection, draining).await;
     };
-    // Apart, so that no room for it stays with the connection.
-    let handshake = Box::pin(spoken.accept(stream));
+    let handshake = apart(|| spoken.accept(stream));
     let (stream, proof) = match tokio::time::timeout(limits.header_timeout, handshake).await {
         Ok(Ok(accepted)) => accepted,
         Ok(Err(error)) => return view.handshake_failed(tls::failure(&error)),

@@ -16,6 +16,7 @@ use super::body::RequestBody;
 use super::connection::{Link, Open};
 use super::receiver::{Next, Receiver};
 use super::sender::Sender;
+use crate::apart::apart;
 use crate::body::{Body, Counter, Moved};
 use crate::error::Error;
 use crate::h1::HeadError;
@@ -127,7 +128,7 @@ impl<H: Handler> Stream<H> {
                 (self.handler.refuse(&self.connection, refused), method)
             }
             // Apart, because it is large and seldom.
-            Read::Open(head) => return Box::pin(self.open(head)).await,
+            Read::Open(head) => return apart(|| self.open(head)).await,
             Read::Lost => return self.give_up(),
         };
         self.respond(response, &method).await;
