@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use proxy::h1::{Limits, parse_request, write_request};
-use proxy::message::{Headers, RequestHead};
+use proxy::message::{Headers, Known, RequestHead};
 use proxy::pool::{AllDown, Excluded, HealthCell, Maglev, Pool, RealServer, Rendezvous, Ring, hash, least};
 use proxy::route::{DomainSpec, Outcome, RouteTable, RuleSpec, normalise_host, normalise_path};
 use timing::measure;
@@ -90,9 +90,7 @@ fn head() {
 
 /// Stands in for the rules of `forward`, which are not public: as many fields go and come, with fewer questions.
 fn rewrite(headers: &mut Headers) {
-    headers.retain(|name, _| {
-        !(name.eq_ignore_ascii_case(b"connection") || name.eq_ignore_ascii_case(b"upgrade"))
-    });
+    headers.retain(|known, _, _| !matches!(known, Known::Connection | Known::Upgrade));
     headers.append("X-Forwarded-For", "192.0.2.1");
     headers.append("X-Forwarded-Proto", "https");
     headers.append("X-Real-IP", "192.0.2.1");

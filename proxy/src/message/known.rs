@@ -134,7 +134,7 @@ mod tests {
             assert_eq!(Known::of(name.as_bytes()), known, "{name}");
             assert_eq!(Known::of(name.to_ascii_uppercase().as_bytes()), known, "{name}");
             for other in [format!("a{name}"), name.replace('-', "_") + "_"] {
-                assert_eq!(Known::of(other.as_bytes()).is_hop_by_hop(), false, "{other}");
+                assert!(!Known::of(other.as_bytes()).is_hop_by_hop(), "{other}");
             }
         }
         for name in [

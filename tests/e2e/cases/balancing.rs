@@ -169,7 +169,10 @@ routes: [{domains: ["*"], rules: [{url: /ip_hash, pool: ip_hash}, {url: /maglev,
             up(&program, pool, &ailing[1].0, value);
         }
     };
-    wait(1);
+    // Nobody is asked before its first probe has ended.
+    for (pool, (origin, _)) in POOLS.iter().flat_map(|pool| ailing.iter().map(move |ailing| (pool, ailing))) {
+        up(&program, pool, origin, 1);
+    }
     let before = POOLS.map(&mut owners);
     ailing[1].1.store(500, Ordering::SeqCst);
     wait(0);
