@@ -20,6 +20,7 @@ pub mod auth;
 mod body;
 pub mod config;
 pub mod demo;
+mod digits;
 mod dns;
 mod drain;
 mod error;

@@ -5,6 +5,7 @@
 use http::StatusCode;
 
 use super::Framing;
+use crate::digits::push_decimal;
 use crate::message::{Headers, Known, RequestHead, ResponseHead, Version};
 
 /// The end of the data of a chunk.
@@ -101,26 +102,11 @@ fn write_framing(framing: Framing, out: &mut Vec<u8>) {
         Framing::None | Framing::UntilClose => {}
         Framing::Length(length) => {
             out.extend_from_slice(b"Content-Length: ");
-            write_decimal_line(length, out);
+            push_decimal(length, out);
+            out.extend_from_slice(b"\r\n");
         }
         Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
     }
-}
-
-/// A number and the end of the line.
-fn write_decimal_line(number: u64, out: &mut Vec<u8>) {
-    let mut line = *b"01234567890123456789\r\n";
-    let mut rest = number;
-    let mut used = CHUNK_END.len();
-    for digit in line.iter_mut().rev().skip(CHUNK_END.len()) {
-        *digit = b'0' + (rest % 10) as u8;
-        used += 1;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(line.get(line.len() - used..).unwrap_or_default());
 }
 
 #[cfg(test)]

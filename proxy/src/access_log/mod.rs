@@ -3,6 +3,8 @@
 //! Serving requests goes first: when the reader of the log is too slow, lines are dropped and
 //! [`Log::lost`] grows; a request never waits for its log.
 
+mod line;
+
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -13,9 +15,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
 use tokio::time::Instant;
 
+use self::line::{Line, key};
 use crate::body::Counter;
 use crate::config;
 use crate::error::Error;
@@ -28,6 +30,8 @@ use crate::tls::Proof;
 /// Blocks on their way to the writer; one block holds up to [`BLOCK`] bytes or [`DELAY`] of lines.
 const BLOCKS: usize = 256;
 const BLOCK: usize = 32 << 10;
+/// Room for the line that makes a block full.
+const SPILL: usize = 4 << 10;
 const DELAY: Duration = Duration::from_millis(20);
 /// Longest wait for the writer when the program ends.
 const LAST_WAIT: Duration = Duration::from_secs(1);
@@ -147,12 +151,14 @@ impl Lines {
         Rc::new(Self { log, block: RefCell::new(Block::new()) })
     }
 
-    fn push(&self, line: &Line<'_>) {
+    /// Appends a line that `write` writes.
+    fn push(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut block = self.block.borrow_mut();
-        if serde_json::to_writer(&mut block.text, line).is_ok() {
-            block.text.push(b'\n');
-            block.lines += 1;
+        if block.text.capacity() == 0 {
+            block.text.reserve(BLOCK + SPILL);
         }
+        write(&mut block.text);
+        block.lines += 1;
         if block.text.len() >= BLOCK {
             let full = std::mem::replace(&mut *block, Block::new());
             self.log.send(full);
@@ -254,50 +260,6 @@ fn protocol(head: &RequestHead) -> &'static str {
     }
 }
 
-#[derive(Serialize)]
-struct Line<'a> {
-    ts: f64,
-    client: std::net::IpAddr,
-    peer: SocketAddr,
-    listener: &'a str,
-    scheme: &'static str,
-    protocol: &'static str,
-    method: &'a str,
-    host: &'a str,
-    target: &'a str,
-    status: u16,
-    bytes_in: u64,
-    bytes_out: u64,
-    duration_ms: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sni: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client_subject: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client_fingerprint: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    domain: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    url: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pool: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rs: Option<SocketAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tunnel: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream_status: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    connect_ms: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    header_ms: Option<f64>,
-    retries: u8,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
-}
-
 impl Drop for Record {
     fn drop(&mut self) {
         if self.status == 0 {
@@ -314,7 +276,7 @@ impl Drop for Record {
         };
         self.view.count(self.listener, self.route.and_then(|route| route.pool), &ended);
         if self.lines.is_on() {
-            self.write();
+            self.lines.push(|out| self.write(out));
         }
         if let Some(head) = self.head.take() {
             head.give_back();
@@ -323,42 +285,52 @@ impl Drop for Record {
 }
 
 impl Record {
-    fn write(&self) {
+    fn write(&self, out: &mut Vec<u8>) {
         #[expect(clippy::disallowed_methods, reason = "a log line says when it was written")]
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let head = self.head.as_ref();
-        let route = self.route.as_ref();
-        let rule = route.map(|route| self.view.rule(route.rule));
-        let pool = route.and_then(|route| route.pool).map(|pool| self.view.pool(pool));
-        let millis = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
-        self.lines.push(&Line {
-            ts: (now.as_secs_f64() * 1e3).round() / 1e3,
-            client: self.client,
-            peer: self.peer,
-            listener: self.view.listener_name(self.listener),
-            scheme: if self.https { "https" } else { "http" },
-            protocol: head.map_or("", |head| protocol(head)),
-            method: head.map_or("", |head| head.method.as_str()),
-            host: self.asked_host.as_deref().or(head.map(|head| head.authority.as_str())).unwrap_or_default(),
-            target: self.asked.as_deref().or(head.map(|head| head.target.as_str())).unwrap_or_default(),
-            status: self.status,
-            bytes_in: self.received.get(),
-            bytes_out: self.sent,
-            duration_ms: millis(self.started.elapsed()),
-            sni: self.sni.as_deref(),
-            user: self.user.as_deref(),
-            client_subject: self.certificate().map(|certificate| certificate.subject.as_str()),
-            client_fingerprint: self.certificate().map(|certificate| certificate.fingerprint.as_str()),
-            domain: rule.map(|rule| self.view.domain_name(rule.domain)),
-            url: rule.map(|rule| rule.url.as_str()),
-            pool: pool.map(|pool| pool.name.as_str()),
-            rs: self.server_address(),
-            tunnel: pool.and_then(|pool| pool.tunnel.as_deref()),
-            upstream_status: self.upstream_status,
-            connect_ms: self.connect.map(millis),
-            header_ms: self.header.map(millis),
-            retries: self.retries,
-            reason: self.reason.map(|error| error.code()),
-        });
+        let head = self.head.as_deref();
+        let asked_host = self.asked_host.as_deref().or(head.map(|head| head.authority.as_str()));
+        let asked = self.asked.as_deref().or(head.map(|head| head.target.as_str()));
+
+        let mut line = Line::begin(out, number(now.as_millis()));
+        line.ip(key!("client"), self.client);
+        line.socket(key!("peer"), self.peer);
+        line.text(key!("listener"), self.view.listener_name(self.listener));
+        line.text(key!("scheme"), if self.https { "https" } else { "http" });
+        line.text(key!("protocol"), head.map_or("", protocol));
+        line.text(key!("method"), head.map_or("", |head| head.method.as_str()));
+        line.text(key!("host"), asked_host.unwrap_or_default());
+        line.text(key!("target"), asked.unwrap_or_default());
+        line.number(key!("status"), self.status.into());
+        line.number(key!("bytes_in"), self.received.get());
+        line.number(key!("bytes_out"), self.sent);
+        line.thousandths(key!("duration_ms"), number(self.started.elapsed().as_micros()));
+        self.sni.as_deref().inspect(|sni| line.text(key!("sni"), sni));
+        self.user.as_deref().inspect(|user| line.text(key!("user"), user));
+        if let Some(certificate) = self.certificate() {
+            line.text(key!("client_subject"), &certificate.subject);
+            line.text(key!("client_fingerprint"), &certificate.fingerprint);
+        }
+        if let Some(matched) = self.route {
+            let rule = self.view.rule(matched.rule);
+            line.text(key!("domain"), self.view.domain_name(rule.domain));
+            line.text(key!("url"), rule.url.as_str());
+        }
+        if let Some(pool) = self.route.and_then(|matched| matched.pool).map(|pool| self.view.pool(pool)) {
+            line.text(key!("pool"), &pool.name);
+            self.server_address().inspect(|address| line.socket(key!("rs"), *address));
+            pool.tunnel.as_deref().inspect(|tunnel| line.text(key!("tunnel"), tunnel));
+        }
+        self.upstream_status.inspect(|status| line.number(key!("upstream_status"), (*status).into()));
+        self.connect.inspect(|time| line.thousandths(key!("connect_ms"), number(time.as_micros())));
+        self.header.inspect(|time| line.thousandths(key!("header_ms"), number(time.as_micros())));
+        line.number(key!("retries"), self.retries.into());
+        self.reason.inspect(|error| line.text(key!("reason"), error.code()));
+        line.end();
     }
+}
+
+/// No time is as long as that.
+fn number(number: u128) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }
