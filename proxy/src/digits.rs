@@ -5,7 +5,14 @@ const MOST: usize = 20;
 
 /// Appends a number.
 pub(crate) fn push_decimal(number: u64, out: &mut Vec<u8>) {
-    push_digits(number, 1, out);
+    // Without a loop for what is most frequent: parts of addresses, statuses.
+    let digit = |number: u64| b'0' + (number % 10) as u8;
+    match number {
+        0..10 => out.push(digit(number)),
+        10..100 => out.extend_from_slice(&[digit(number / 10), digit(number)]),
+        100..1000 => out.extend_from_slice(&[digit(number / 100), digit(number / 10), digit(number)]),
+        _ => push_digits(number, 1, out),
+    }
 }
 
 /// Appends a number of thousandths with its three decimal places.

@@ -296,9 +296,9 @@ impl Record {
         line.ip(key!("client"), self.client);
         line.socket(key!("peer"), self.peer);
         line.text(key!("listener"), self.view.listener_name(self.listener));
-        line.text(key!("scheme"), if self.https { "https" } else { "http" });
-        line.text(key!("protocol"), head.map_or("", protocol));
-        line.text(key!("method"), head.map_or("", |head| head.method.as_str()));
+        line.plain(key!("scheme"), if self.https { "https" } else { "http" });
+        line.plain(key!("protocol"), head.map_or("", protocol));
+        line.plain(key!("method"), head.map_or("", |head| head.method.as_str()));
         line.text(key!("host"), asked_host.unwrap_or_default());
         line.text(key!("target"), asked.unwrap_or_default());
         line.number(key!("status"), self.status.into());
@@ -309,7 +309,7 @@ impl Record {
         self.user.as_deref().inspect(|user| line.text(key!("user"), user));
         if let Some(certificate) = self.certificate() {
             line.text(key!("client_subject"), &certificate.subject);
-            line.text(key!("client_fingerprint"), &certificate.fingerprint);
+            line.plain(key!("client_fingerprint"), &certificate.fingerprint);
         }
         if let Some(matched) = self.route {
             let rule = self.view.rule(matched.rule);
@@ -325,7 +325,7 @@ impl Record {
         self.connect.inspect(|time| line.thousandths(key!("connect_ms"), number(time.as_micros())));
         self.header.inspect(|time| line.thousandths(key!("header_ms"), number(time.as_micros())));
         line.number(key!("retries"), self.retries.into());
-        self.reason.inspect(|error| line.text(key!("reason"), error.code()));
+        self.reason.inspect(|error| line.plain(key!("reason"), error.code()));
         line.end();
     }
 }
