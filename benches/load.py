@@ -78,12 +78,12 @@ class Load:
 
 
 @contextmanager
-def alone(binary):
+def alone(binary, logged=False):
     """A load and ingre, with nobody to compare it with."""
     with peers.Workshop() as workshop:
         workshop.make_certificate()
         origin = peers.start_origin(workshop, LOAD_CORE)
-        proxy = peers.Proxy(workshop, "ingre", PROXY_CORE, origin, peers.ingre(binary.resolve()))
+        proxy = peers.Proxy(workshop, "ingre", PROXY_CORE, origin, peers.ingre(binary.resolve(), logged))
         yield Load(workshop, LOAD_CORE), proxy
 
 
