@@ -3,8 +3,8 @@
 
 use http::{Method, StatusCode};
 
-use super::{Framing, HeadError, syntax};
-use crate::message::{Known, Version, elements, is};
+use super::{Framing, HeadError, Limits, lines, syntax};
+use crate::message::{Headers, Known, Version, elements, is};
 
 /// Most options in Connection: each may name a field that has to be found and removed.
 const MOST_OPTIONS: usize = 64;
@@ -56,8 +56,32 @@ enum Expect {
 }
 
 impl<'a> Seen<'a> {
+    /// Takes note of the fields of a section, and those that are to be kept into the list; the section's text, once all of
+    /// it is there.
+    #[inline(always)]
+    pub(super) fn read(
+        &mut self,
+        text: &'a [u8],
+        limits: &Limits,
+        headers: &mut Headers,
+        keep: impl Fn(Known) -> bool,
+    ) -> Result<Option<&'a [u8]>, HeadError> {
+        let length = lines::fields(text, limits.most_fields(), |line| {
+            let known = Known::of(line.name);
+            self.note(known, line.value);
+            if keep(known) {
+                headers.place(known, line.name_at, line.name.len(), line.value_at, line.value.len());
+            }
+        })?;
+        let section = length.and_then(|length| text.get(..length));
+        if let Some(section) = section {
+            headers.fill(section.strip_suffix(b"\r\n").unwrap_or(section));
+        }
+        Ok(section)
+    }
+
     /// Takes note of one field.
-    pub(super) fn note(&mut self, known: Known, value: &'a [u8]) {
+    fn note(&mut self, known: Known, value: &'a [u8]) {
         match known {
             Known::Host => {
                 self.host_repeated |= self.host.is_some();

@@ -53,7 +53,6 @@ pub fn parse_request(
         let is_too_large = input.len() >= limits.head_bytes;
         return if is_too_large { Err(HeadError::HeadTooLarge) } else { Ok(None) };
     };
-    head.headers.fill(section.strip_suffix(b"\r\n").unwrap_or(section));
     head.version = line.version;
     head.method = method(line.method)?;
     seen.check_options()?;
@@ -102,15 +101,9 @@ fn read<'a>(
 ) -> Result<Option<(RequestLine<'a>, &'a [u8])>, HeadError> {
     let Some(first) = request_line(text, limits)? else { return Ok(None) };
     let section = text.get(first.length..).unwrap_or_default();
-    let read = lines::fields(section, limits.most_fields(), |line| {
-        let known = Known::of(line.name);
-        seen.note(known, line.value);
-        // Host becomes the authority.
-        if known != Known::Host {
-            headers.place(known, line.name_at, line.name.len(), line.value_at, line.value.len());
-        }
-    })?;
-    Ok(read.map(|length| (first, section.get(..length).unwrap_or_default())))
+    // Host becomes the authority.
+    let section = seen.read(section, limits, headers, |known| known != Known::Host)?;
+    Ok(section.map(|section| (first, section)))
 }
 
 /// Method and target are bounded as soon as they are too long, complete or not.

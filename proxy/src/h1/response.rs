@@ -4,7 +4,7 @@
 use http::{Method, StatusCode};
 
 use super::{Framing, HeadError, Limits, framing::Seen, lines, scan, syntax};
-use crate::message::{Headers, Known, ResponseHead, Version};
+use crate::message::{Headers, ResponseHead, Version};
 
 /// What the head says about everything behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +41,6 @@ pub fn parse_response(
         let is_too_large = input.len() >= limits.head_bytes;
         return if is_too_large { Err(HeadError::HeadTooLarge) } else { Ok(None) };
     };
-    head.headers.fill(section.strip_suffix(b"\r\n").unwrap_or(section));
     head.version = line.version;
     head.status = line.status;
     seen.check_options()?;
@@ -67,12 +66,8 @@ fn read<'a>(
 ) -> Result<Option<(StatusLine, &'a [u8])>, HeadError> {
     let Some(first) = status_line(text)? else { return Ok(None) };
     let section = text.get(first.length..).unwrap_or_default();
-    let read = lines::fields(section, limits.most_fields(), |line| {
-        let known = Known::of(line.name);
-        seen.note(known, line.value);
-        headers.place(known, line.name_at, line.name.len(), line.value_at, line.value.len());
-    })?;
-    Ok(read.map(|length| (first, section.get(..length).unwrap_or_default())))
+    let section = seen.read(section, limits, headers, |_| true)?;
+    Ok(section.map(|section| (first, section)))
 }
 
 fn status_line(text: &[u8]) -> Result<Option<StatusLine>, HeadError> {
