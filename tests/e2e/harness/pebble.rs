@@ -122,7 +122,13 @@ impl Pebble {
             .env("PEBBLE_WFE_NONCEREJECT", self.wish.bad_nonces.to_string());
         let running = Program::spawn(command, None);
         let managed = || running.stdout().contains("Management interface listening");
-        let open = || managed() && std::net::TcpStream::connect(self.address).is_ok();
+        // Its own certificate: the port may be somebody else's by now.
+        let tls = Tls::trusting(self.authority.roots());
+        let open = || {
+            managed()
+                && std::net::TcpStream::connect(self.address).is_ok()
+                && Client::try_tls(self.address, &tls).is_ok()
+        };
         let listens = until("pebble", || {
             let open = open();
             (open || running.has_ended()).then_some(open)
