@@ -6,7 +6,7 @@ use std::str;
 use http::Method;
 
 use super::{Framing, HeadError, Limits, framing::Seen, lines, scan, syntax};
-use crate::message::{Headers, Known, RequestHead, Version};
+use crate::message::{Known, RequestHead, Version};
 
 /// No registered method comes near (RFC 9110 16.1.1).
 pub(crate) const LONGEST_METHOD: usize = 32;
@@ -49,7 +49,17 @@ pub fn parse_request(
 
     head.clear();
     let mut seen = Seen::default();
-    let Some((line, section)) = read(window, limits, &mut head.headers, &mut seen)? else {
+    let line = request_line(window, limits)?;
+    let section = match &line {
+        // Host becomes the authority.
+        Some(line) => {
+            seen.read(window.get(line.length..).unwrap_or_default(), limits, &mut head.headers, |known| {
+                known != Known::Host
+            })?
+        }
+        None => None,
+    };
+    let (Some(line), Some(section)) = (line, section) else {
         let is_too_large = input.len() >= limits.head_bytes;
         return if is_too_large { Err(HeadError::HeadTooLarge) } else { Ok(None) };
     };
@@ -90,20 +100,6 @@ struct RequestLine<'a> {
     version: Version,
     /// Bytes of it, with its end.
     length: usize,
-}
-
-/// The first line and the section of fields behind it, of which note is taken.
-fn read<'a>(
-    text: &'a [u8],
-    limits: &Limits,
-    headers: &mut Headers,
-    seen: &mut Seen<'a>,
-) -> Result<Option<(RequestLine<'a>, &'a [u8])>, HeadError> {
-    let Some(first) = request_line(text, limits)? else { return Ok(None) };
-    let section = text.get(first.length..).unwrap_or_default();
-    // Host becomes the authority.
-    let section = seen.read(section, limits, headers, |known| known != Known::Host)?;
-    Ok(section.map(|section| (first, section)))
 }
 
 /// Method and target are bounded as soon as they are too long, complete or not.

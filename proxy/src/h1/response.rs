@@ -4,7 +4,7 @@
 use http::{Method, StatusCode};
 
 use super::{Framing, HeadError, Limits, framing::Seen, lines, scan, syntax};
-use crate::message::{Headers, ResponseHead, Version};
+use crate::message::{ResponseHead, Version};
 
 /// What the head says about everything behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,14 @@ pub fn parse_response(
 
     head.headers.clear();
     let mut seen = Seen::default();
-    let Some((line, section)) = read(window, limits, &mut head.headers, &mut seen)? else {
+    let line = status_line(window)?;
+    let section = match &line {
+        Some(line) => {
+            seen.read(window.get(line.length..).unwrap_or_default(), limits, &mut head.headers, |_| true)?
+        }
+        None => None,
+    };
+    let (Some(line), Some(section)) = (line, section) else {
         let is_too_large = input.len() >= limits.head_bytes;
         return if is_too_large { Err(HeadError::HeadTooLarge) } else { Ok(None) };
     };
@@ -55,19 +62,6 @@ struct StatusLine {
     status: StatusCode,
     /// Bytes of it, with its end.
     length: usize,
-}
-
-/// The first line and the section of fields behind it, of which note is taken.
-fn read<'a>(
-    text: &'a [u8],
-    limits: &Limits,
-    headers: &mut Headers,
-    seen: &mut Seen<'a>,
-) -> Result<Option<(StatusLine, &'a [u8])>, HeadError> {
-    let Some(first) = status_line(text)? else { return Ok(None) };
-    let section = text.get(first.length..).unwrap_or_default();
-    let section = seen.read(section, limits, headers, |_| true)?;
-    Ok(section.map(|section| (first, section)))
 }
 
 fn status_line(text: &[u8]) -> Result<Option<StatusLine>, HeadError> {
